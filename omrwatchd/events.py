@@ -1,0 +1,305 @@
+"""What the core announces: facts, as frozen values. Logs, systemd's status text and progress listen.
+
+The log's event name is the class's name in snake_case.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened."""
+
+    level: ClassVar[str] = "info"
+
+    @classmethod
+    def title(cls) -> str:
+        """The stable name of the event in the log, e.g. ``chunk_acknowledged``."""
+        return re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__).lower()
+
+
+Announce = Callable[[Event], None]
+
+
+class Hooks:
+    """Hands every event to every listener, in order, on the announcing thread."""
+
+    def __init__(self, listeners: Iterable[Announce] = ()) -> None:
+        self._listeners = list(listeners)
+
+    def add(self, listener: Announce) -> None:
+        self._listeners.append(listener)
+
+    def __call__(self, event: Event) -> None:
+        for listener in self._listeners:
+            listener(event)
+
+
+# the daemon
+
+
+@dataclass(frozen=True, slots=True)
+class DaemonStarted(Event):
+    version: str
+    queue: str
+    watches: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DaemonStopping(Event):
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class DaemonStopped(Event):
+    exit_code: int
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadDied(Event):
+    level: ClassVar[str] = "critical"
+    thread: str
+    error: str
+
+
+# intake
+
+
+@dataclass(frozen=True, slots=True)
+class DropFolderLost(Event):
+    level: ClassVar[str] = "warning"
+    watch: str
+    folder: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class DropFolderBack(Event):
+    watch: str
+    folder: str
+
+
+@dataclass(frozen=True, slots=True)
+class HintsUnavailable(Event):
+    """Only rescans notice files in this folder."""
+
+    level: ClassVar[str] = "warning"
+    watch: str
+    folder: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class FileArriving(Event):
+    level: ClassVar[str] = "debug"
+    watch: str
+    file: str
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class FileStillGrowing(Event):
+    level: ClassVar[str] = "warning"
+    watch: str
+    file: str
+    bytes: int
+    minutes: int
+
+
+@dataclass(frozen=True, slots=True)
+class FileUnreadable(Event):
+    level: ClassVar[str] = "warning"
+    watch: str
+    file: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class FileQueued(Event):
+    job: int
+    file: str
+    bytes: int
+    sheets: int
+    parts: int
+
+
+@dataclass(frozen=True, slots=True)
+class FileRefused(Event):
+    level: ClassVar[str] = "error"
+    job: int
+    file: str
+    bytes: int
+    code: str
+    error: str
+
+
+# delivery
+
+
+@dataclass(frozen=True, slots=True)
+class UploadStarted(Event):
+    job: int
+    file: str
+    part: int
+    bytes: int
+    chunks: int
+    resumed_chunks: int
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkAcknowledged(Event):
+    level: ClassVar[str] = "debug"
+    job: int
+    part: int
+    chunk: int
+    bytes: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkRetried(Event):
+    level: ClassVar[str] = "warning"
+    job: int
+    part: int
+    chunk: int
+    attempt: int
+    wait: float
+    code: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSlowedDown(Event):
+    level: ClassVar[str] = "warning"
+    wait: float
+
+
+@dataclass(frozen=True, slots=True)
+class UploadRestarted(Event):
+    """The server forgot this upload, or wants smaller chunks: the part begins again at chunk 0."""
+
+    level: ClassVar[str] = "warning"
+    job: int
+    part: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class UploadFailed(Event):
+    level: ClassVar[str] = "error"
+    job: int
+    file: str
+    part: int
+    code: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class UploadSuspended(Event):
+    """The job went back to the queue, its acknowledged chunks kept."""
+
+    job: int
+    file: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class SourceChanged(Event):
+    level: ClassVar[str] = "warning"
+    job: int
+    file: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class BatchCreated(Event):
+    job: int
+    file: str
+    part: int
+    batch: str
+    bytes: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessingStarted(Event):
+    job: int
+    batch: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessingBusy(Event):
+    job: int
+    batch: str
+
+
+@dataclass(frozen=True, slots=True)
+class QueueHeld(Event):
+    level: ClassVar[str] = "error"
+    code: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class QueueReleased(Event):
+    held_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class FileCompleted(Event):
+    job: int
+    file: str
+    batches: tuple[str, ...]
+    bytes: int
+    sheets: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class FileFailed(Event):
+    level: ClassVar[str] = "error"
+    job: int
+    file: str
+    code: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class FileAborted(Event):
+    level: ClassVar[str] = "warning"
+    job: int
+    file: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class FileFiled(Event):
+    job: int
+    file: str
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
+class FilingDelayed(Event):
+    level: ClassVar[str] = "error"
+    job: int
+    file: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class SummaryDelayed(Event):
+    level: ClassVar[str] = "error"
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class CooldownStarted(Event):
+    level: ClassVar[str] = "debug"
+    seconds: float

@@ -1,0 +1,57 @@
+"""One lifecycle for every thread: start, stop, join; a thread's death goes upward."""
+
+from __future__ import annotations
+
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+Died = Callable[[str, BaseException], None]
+"""Called once, from the dying thread, with the service's name and what killed it."""
+
+
+class Service(ABC):
+    """A thread with a name.
+
+    ``stop`` only asks, and is safe twice and before ``start``; ``join`` waits. ``bell`` wakes the thread:
+    its waits are waits on the bell, so that a stop, an operator's word or new work is noticed at once.
+    """
+
+    def __init__(self, name: str, on_death: Died) -> None:
+        self.name = name
+        self.bell = threading.Event()
+        self._on_death = on_death
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._main, name=name, daemon=True)
+
+    def start(self) -> None:
+        if not self._stopping.is_set():
+            self._thread.start()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self.bell.set()
+
+    def join(self, timeout: float | None = None) -> bool:
+        """Wait for the thread to end, at most ``timeout`` seconds; True when it has (or never ran)."""
+        if self._thread.ident is not None:
+            self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    @property
+    def stopping(self) -> bool:
+        return self._stopping.is_set()
+
+    @property
+    def alive(self) -> bool:
+        return self._thread.is_alive()
+
+    @abstractmethod
+    def run(self) -> None:
+        """The thread's work, until ``stopping``; an exception out of it ends the process."""
+
+    def _main(self) -> None:
+        try:
+            self.run()
+        except BaseException as death:  # noqa: BLE001 - the top of a thread, the one place for it
+            self._on_death(self.name, death)

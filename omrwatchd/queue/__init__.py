@@ -1,0 +1,1 @@
+"""What is owed, on disk: jobs, their parts, and each acknowledged chunk."""

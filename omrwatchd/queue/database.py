@@ -1,0 +1,110 @@
+"""Opening the database: pragmas, transactions, and the schema brought up to date."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from pathlib import Path
+
+from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy.exc import DatabaseError, OperationalError
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from omrwatchd.errors import Problem
+from omrwatchd.queue import schema
+
+BUSY_TIMEOUT_SECONDS = 10
+
+
+def open_database(file: Path, *, create: bool) -> Engine:
+    """An engine on the queue's database, its schema at schema.HEAD.
+
+    Raises:
+        Problem: ``queue_unusable`` when the file can't be opened, made, or is from a newer version.
+    """
+    if create:
+        _make_private(file)
+    engine = _engine(file, "FULL")
+    try:
+        version = schema_version(engine)
+        if version != schema.HEAD and create:
+            _upgrade(engine)
+            version = schema_version(engine)
+    except (OperationalError, DatabaseError) as error:
+        raise _unusable(file, str(error.orig)) from error
+    if version != schema.HEAD and version is not None:
+        raise _unusable(file, f"its schema is version {version}, this program knows {schema.HEAD}")
+    return engine
+
+
+def open_quick(file: Path) -> Engine:
+    """A second engine for progress and heartbeats: in WAL mode NORMAL does no fsync at a commit."""
+    return _engine(file, "NORMAL")
+
+
+def schema_version(engine: Engine) -> str | None:
+    """The database's Alembic revision; None when it has none yet."""
+    with engine.connect() as connection:
+        exists = connection.execute(
+            text("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'alembic_version'")
+        ).first()
+        if exists is None:
+            return None
+        found = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+        return None if found is None else str(found)
+
+
+def _unusable(file: Path, reason: str) -> Problem:
+    return Problem(
+        "queue_unusable",
+        f"The queue {file} can't be used: {reason}.",
+        "Check queue.path, its folder's rights and its free space.",
+    )
+
+
+def _make_private(file: Path) -> None:
+    try:
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    except OSError as error:
+        raise _unusable(file, error.strerror or str(error)) from error
+
+
+def _engine(file: Path, synchronous: str) -> Engine:
+    engine = create_engine(
+        f"sqlite:///{file}",
+        connect_args={"timeout": BUSY_TIMEOUT_SECONDS, "check_same_thread": False},
+        pool_size=8,
+        max_overflow=8,
+    )
+
+    def configure(connection: sqlite3.Connection, _entry: ConnectionPoolEntry) -> None:
+        connection.isolation_level = None  # we say BEGIN ourselves: sqlite3 would begin too late
+        cursor = connection.cursor()
+        cursor.execute("PRAGMA journal_mode = WAL")
+        cursor.execute(f"PRAGMA synchronous = {synchronous}")
+        cursor.execute("PRAGMA foreign_keys = ON")
+        cursor.close()
+
+    event.listen(engine, "connect", configure)
+    event.listen(engine, "begin", _begin)
+    return engine
+
+
+def _begin(connection: Connection) -> None:
+    # A transaction that reads first and then writes can't be upgraded when another has written
+    # meanwhile (SQLITE_BUSY at once, whatever the timeout); those that will write say so at their start.
+    writes = connection.get_execution_options().get("writes", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _upgrade(engine: Engine) -> None:
+    # imported here: Alembic costs a fifth of a second that only a new or an old database owes
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    with engine.execution_options(writes=True).begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")

@@ -1,0 +1,104 @@
+"""What a part has achieved: its upload session, each acknowledged chunk, its batch.
+
+An acknowledgement counts when its commit has returned, so that a restart resumes at the missing chunks.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Engine, delete, func, select, update
+from sqlalchemy.dialects.sqlite import insert
+
+from omrwatchd.clock import Clock
+from omrwatchd.model import Part, Status, check_move
+from omrwatchd.queue.rows import part_of
+from omrwatchd.queue.schema import chunks, jobs, parts
+
+
+class Ledger:
+    """The parts and chunks of the job being delivered. Safe to use from the chunk threads."""
+
+    def __init__(self, engine: Engine, quick: Engine, clock: Clock) -> None:
+        self._reader = engine
+        self._writer = engine.execution_options(writes=True)
+        self._quick = quick.execution_options(writes=True)
+        self._clock = clock
+
+    def part(self, part_id: int) -> Part:
+        with self._reader.begin() as connection:
+            return part_of(connection.execute(select(parts).where(parts.c.id == part_id)).one())
+
+    def move(self, part: Part, new: Status, **columns: Any) -> Part:
+        """Change a part's status; the row as it is then."""
+        check_move(part.status, new)
+        return self._set(part, status=new, **columns)
+
+    def _set(self, part: Part, **columns: Any) -> Part:
+        with self._writer.begin() as connection:
+            connection.execute(update(parts).where(parts.c.id == part.id).values(**columns))
+        return self.part(part.id)
+
+    def acknowledged(self, part: Part) -> frozenset[int]:
+        """The indexes of the chunks that the server has acknowledged in this session."""
+        with self._reader.begin() as connection:
+            return frozenset(
+                connection.execute(select(chunks.c.index).where(chunks.c.part_id == part.id)).scalars()
+            )
+
+    def acknowledge(self, part: Part, index: int, size: int, upload_id: str | None = None) -> None:
+        """Commit one chunk's acknowledgement; chunk 0 brings the ``upload_id`` with it."""
+        row = {"part_id": part.id, "index": index, "size": size, "acknowledged_at": self._clock.now()}
+        with self._writer.begin() as connection:
+            connection.execute(insert(chunks).values(row).on_conflict_do_nothing())
+            if upload_id is not None:
+                connection.execute(update(parts).where(parts.c.id == part.id).values(upload_id=upload_id))
+
+    def begin_session(self, part: Part, chunk_size: int, *, forgotten: bool = False) -> Part:
+        """Begin an upload at chunk 0 with chunks of ``chunk_size`` bytes; what an old one held is void."""
+        with self._writer.begin() as connection:
+            connection.execute(delete(chunks).where(chunks.c.part_id == part.id))
+        return self._set(
+            part,
+            upload_id=None,
+            chunk_size=chunk_size,
+            final_sent_at=None,
+            bytes_sent=0,
+            sessions=part.sessions + (1 if forgotten else 0),
+        )
+
+    def final_goes_out(self, part: Part) -> Part:
+        """Before the request that makes the batch: from here on its outcome may be unknown."""
+        return self._set(part, final_sent_at=self._clock.now())
+
+    def final_not_sent(self, part: Part) -> Part:
+        """That request surely made no batch."""
+        return self._set(part, final_sent_at=None)
+
+    def batch_created(self, part: Part, batch_id: str) -> Part:
+        """The server's answer: this part is a batch now. The last part makes the job delivered."""
+        with self._writer.begin() as connection:
+            connection.execute(
+                update(parts)
+                .where(parts.c.id == part.id)
+                .values(status=Status.PROCESSING, batch_id=batch_id, bytes_sent=part.size)
+            )
+            owed = connection.execute(
+                select(func.count())
+                .select_from(parts)
+                .where(parts.c.job_id == part.job_id, parts.c.batch_id.is_(None))
+            ).scalar_one()
+            if owed == 0:
+                connection.execute(
+                    update(jobs).where(jobs.c.id == part.job_id).values(delivered_at=self._clock.now())
+                )
+        return self.part(part.id)
+
+    def processing_started(self, part: Part) -> Part:
+        """The server accepted to process the batch: it is not asked again."""
+        return self._set(part, started_at=self._clock.now())
+
+    def progress(self, part: Part, bytes_sent: int) -> None:
+        """How far the upload is, for people; not fsynced."""
+        with self._quick.begin() as connection:
+            connection.execute(update(parts).where(parts.c.id == part.id).values(bytes_sent=bytes_sent))

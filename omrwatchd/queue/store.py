@@ -1,0 +1,238 @@
+"""The queue's rules for jobs: admitted once, claimed once, every change of state guarded.
+
+Each method is one transaction, committed when it returns. Nothing here does I/O of another kind.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Connection, Engine, delete, func, insert, or_, select, update
+from sqlalchemy.exc import IntegrityError
+
+from omrwatchd.clock import Clock
+from omrwatchd.errors import Problem
+from omrwatchd.model import ACTIVE, FINAL, Arriving, IllegalMove, Job, NewJob, Status, check_move
+from omrwatchd.queue.rows import job_columns, problem_columns, read_jobs
+from omrwatchd.queue.schema import arriving, jobs, parts
+
+
+class AlreadyQueued(Exception):
+    """The path has an open row: one file, one job, until it is filed."""
+
+
+class Store:
+    """The jobs. Safe to use from several threads and processes at once."""
+
+    def __init__(self, engine: Engine, clock: Clock) -> None:
+        self._reader = engine
+        self._writer = engine.execution_options(writes=True)
+        self._clock = clock
+
+    # what intake puts in
+
+    def waiting(self) -> int:
+        """How many jobs wait to be delivered; `queue.max_files` limits them."""
+        with self._reader.begin() as connection:
+            counted = connection.execute(
+                select(func.count()).select_from(jobs).where(jobs.c.status == Status.PENDING)
+            ).scalar_one()
+            return int(counted)
+
+    def open_paths(self) -> frozenset[bytes]:
+        """The files that have a row and are not filed yet."""
+        with self._reader.begin() as connection:
+            return frozenset(
+                connection.execute(select(jobs.c.path).where(jobs.c.filed_at.is_(None))).scalars()
+            )
+
+    def admit(self, job: NewJob) -> int:
+        """Queue a finished file; its id.
+
+        Raises:
+            AlreadyQueued: the path has an open row.
+        """
+        return self._insert(job, Status.PENDING, None)
+
+    def refuse(self, job: NewJob, problem: Problem) -> int:
+        """Record a file that can't be delivered; the worker files it under failed/. Its id.
+
+        Raises:
+            AlreadyQueued: the path has an open row.
+        """
+        return self._insert(job, Status.ERROR, problem)
+
+    def _insert(self, job: NewJob, status: Status, problem: Problem | None) -> int:
+        now = self._clock.now()
+        row = job_columns(job) | problem_columns(problem)
+        row |= {"status": status, "created_at": now, "finished_at": now if status in FINAL else None}
+        try:
+            with self._writer.begin() as connection:
+                job_id = int(connection.execute(insert(jobs).values(row).returning(jobs.c.id)).scalar_one())
+                for index, part in enumerate(job.parts):
+                    connection.execute(
+                        insert(parts).values(
+                            job_id=job_id,
+                            index=index,
+                            name=part.name,
+                            sheets=part.sheets,
+                            size=part.size,
+                            whole=part.whole,
+                            first_sheet=part.first_sheet,
+                            stop_sheet=part.stop_sheet,
+                            status=status,
+                        )
+                    )
+        except IntegrityError as error:
+            raise AlreadyQueued(job.name) from error
+        return job_id
+
+    def set_arriving(self, files: dict[bytes, Arriving]) -> None:
+        """Replace the list of files that are seen but not queued, by path; writes only what differs."""
+        with self._reader.begin() as connection:
+            known = {
+                row.path: Arriving(row.name, row.size, row.why)
+                for row in connection.execute(select(arriving))
+            }
+        gone = [path for path in known if path not in files]
+        changed = [path for path, file in files.items() if known.get(path) != file]
+        if not gone and not changed:
+            return
+        with self._writer.begin() as connection:
+            for path in (*gone, *changed):
+                connection.execute(delete(arriving).where(arriving.c.path == path))
+            for path in changed:
+                file = files[path]
+                connection.execute(
+                    insert(arriving).values(path=path, name=file.name, size=file.size, why=file.why)
+                )
+
+    # what delivery takes out
+
+    def job(self, job_id: int) -> Job:
+        """Raises KeyError when there is none."""
+        with self._reader.begin() as connection:
+            found = read_jobs(connection, jobs.c.id == job_id)
+        if not found:
+            raise KeyError(job_id)
+        return found[0]
+
+    def claim(self, worker: str) -> Job | None:
+        """Take the next waiting job for ``worker``: begun ones first, then the oldest."""
+        order = (jobs.c.priority, jobs.c.started_at.is_(None), jobs.c.id)
+        with self._writer.begin() as connection:
+            oldest = connection.execute(
+                select(jobs.c.id).where(jobs.c.status == Status.PENDING).order_by(*order).limit(1)
+            ).scalar()
+            if oldest is None:
+                return None
+            self._move(
+                connection,
+                oldest,
+                Status.PENDING,
+                Status.UPLOADING,
+                worker=worker,
+                started_at=func.coalesce(jobs.c.started_at, self._clock.now()),
+            )
+            return read_jobs(connection, jobs.c.id == oldest)[0]
+
+    def move(self, job_id: int, old: Status, new: Status, **columns: Any) -> None:
+        """Change a job's status, with other columns, in one guarded update.
+
+        Raises:
+            IllegalMove: MOVES does not know it, or the row is not in ``old`` any more.
+        """
+        with self._writer.begin() as connection:
+            self._move(connection, job_id, old, new, **columns)
+
+    def _move(self, connection: Connection, job_id: int, old: Status, new: Status, **columns: Any) -> None:
+        check_move(old, new)
+        if new in FINAL:
+            columns.setdefault("finished_at", self._clock.now())
+        if new not in ACTIVE:
+            columns["worker"] = None
+        done = connection.execute(
+            update(jobs).where(jobs.c.id == job_id, jobs.c.status == old).values(status=new, **columns)
+        )
+        if done.rowcount != 1:
+            raise IllegalMove(f"job {job_id} is not {old} any more")
+
+    def note(self, job_id: int, **columns: Any) -> None:
+        """Set columns of a job that are no state."""
+        with self._writer.begin() as connection:
+            connection.execute(update(jobs).where(jobs.c.id == job_id).values(**columns))
+
+    def end(self, job: Job, new: Status, problem: Problem) -> None:
+        """End a job as error or aborted; its parts that have no batch end with it."""
+        with self._writer.begin() as connection:
+            self._move(connection, job.id, job.status, new, **problem_columns(problem))
+            connection.execute(
+                update(parts)
+                .where(parts.c.job_id == job.id, parts.c.status != Status.COMPLETED)
+                .values(status=new)
+            )
+
+    def give_back(self, job: Job, *, attempted: bool, problem: Problem | None = None) -> None:
+        """Return an active job to the queue, acknowledged chunks kept; uncounted unless ``attempted``."""
+        columns: dict[str, Any] = dict(problem_columns(problem))
+        if attempted:
+            columns["failures"] = jobs.c.failures + 1
+        with self._writer.begin() as connection:
+            self._move(connection, job.id, job.status, Status.PENDING, **columns)
+            connection.execute(
+                update(parts)
+                .where(parts.c.job_id == job.id, parts.c.status.in_(ACTIVE))
+                .values(status=Status.PENDING)
+            )
+
+    def release_abandoned(self) -> list[int]:
+        """At start: active jobs of a daemon that is gone wait again. Their ids."""
+        with self._writer.begin() as connection:
+            found = list(connection.execute(select(jobs.c.id).where(jobs.c.status.in_(ACTIVE))).scalars())
+            for job_id in found:
+                connection.execute(
+                    update(jobs).where(jobs.c.id == job_id).values(status=Status.PENDING, worker=None)
+                )
+                connection.execute(
+                    update(parts)
+                    .where(parts.c.job_id == job_id, parts.c.status.in_(ACTIVE))
+                    .values(status=Status.PENDING)
+                )
+            return found
+
+    def withdraw(self, job: Job) -> None:
+        """Forget a job whose file changed before anything of it became a batch: intake takes it anew."""
+        with self._writer.begin() as connection:
+            connection.execute(delete(jobs).where(jobs.c.id == job.id))
+
+    def unfiled(self) -> list[Job]:
+        """Jobs that have ended and whose file still is where it was."""
+        with self._reader.begin() as connection:
+            return read_jobs(connection, jobs.c.filed_at.is_(None), jobs.c.status.in_(FINAL))
+
+    def filed(self, job: Job, path: bytes) -> None:
+        """The file is at ``path`` now; a delivered job is completed by it, in the same transaction."""
+        columns = {"path": path, "filed_at": self._clock.now(), "filing_problem": None}
+        if job.status in FINAL:
+            self.note(job.id, **columns)
+        else:
+            self.move(job.id, job.status, Status.COMPLETED, **columns)
+
+    def unsummarised(self) -> list[Job]:
+        """Ended and filed jobs whose line in the summary log is owed."""
+        with self._reader.begin() as connection:
+            return read_jobs(connection, jobs.c.filed_at.is_not(None), jobs.c.summary_at.is_(None))
+
+    def cancel_requested(self, job_id: int) -> bool:
+        with self._reader.begin() as connection:
+            return bool(
+                connection.execute(select(jobs.c.cancel_requested).where(jobs.c.id == job_id)).scalar()
+            )
+
+    def busy(self) -> bool:
+        """Whether anything is left to deliver or to file."""
+        statement = select(jobs.c.id).where(
+            or_(jobs.c.status.in_((Status.PENDING, *ACTIVE)), jobs.c.filed_at.is_(None))
+        )
+        with self._reader.begin() as connection:
+            return connection.execute(statement.limit(1)).first() is not None

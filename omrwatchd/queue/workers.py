@@ -1,0 +1,129 @@
+"""The daemon's own row: one daemon a queue, what it is doing, and its heartbeat."""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Engine, Row, insert, select, update
+
+from omrwatchd.clock import Clock
+from omrwatchd.errors import Problem
+from omrwatchd.model import WorkerState
+from omrwatchd.queue.schema import workers
+
+LEASE_SECONDS = 60.0
+"""A daemon on another host is taken for gone when its heartbeat is older."""
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """Names one process so that nothing else is taken for it: not after a reboot, not by a reused pid."""
+
+    host: str
+    boot_id: str
+    pid: int
+    started: str
+
+    @classmethod
+    def this(cls) -> Process:
+        namespace = os.readlink("/proc/self/ns/pid")
+        boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return cls(
+            f"{socket.gethostname()} {namespace}", boot_id, os.getpid(), _start_time(os.getpid()) or ""
+        )
+
+
+def _start_time(pid: int) -> str | None:
+    """Clock ticks from boot to the start of ``pid`` (proc(5), field 22); None when there is none."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    state, *rest = stat.rpartition(")")[2].split()
+    return None if state in "ZX" else rest[18]
+
+
+def is_alive(row: Row[Any], now: float) -> bool:
+    """Whether the daemon that wrote this row of `workers` still runs."""
+    if row.state == WorkerState.STOPPED:
+        return False
+    me = Process.this()
+    if row.host == me.host:
+        return bool(row.boot_id == me.boot_id and _start_time(row.pid) == row.pid_started)
+    return bool(abs(now - row.heartbeat) < LEASE_SECONDS)
+
+
+class WorkerRow:
+    """The row of this daemon."""
+
+    def __init__(self, engine: Engine, quick: Engine, clock: Clock) -> None:
+        self._reader = engine
+        self._writer = engine.execution_options(writes=True)
+        self._quick = quick.execution_options(writes=True)
+        self._clock = clock
+        self._process = Process.this()
+        self.id = socket.gethostname()[:80]
+
+    def register(self) -> None:
+        """Take the queue.
+
+        Raises:
+            Problem: ``queue_in_use`` when another daemon has it.
+        """
+        now = self._clock.now()
+        process = self._process
+        mine = {
+            "host": process.host,
+            "boot_id": process.boot_id,
+            "pid": process.pid,
+            "pid_started": process.started,
+            "state": WorkerState.IDLE,
+            "reason": None,
+            "since": now,
+            "job_id": None,
+            "rate": None,
+            "heartbeat": now,
+        }
+        with self._writer.begin() as connection:
+            for row in connection.execute(select(workers)):
+                if is_alive(row, now) and (row.host, row.pid) != (process.host, process.pid):
+                    raise Problem(
+                        "queue_in_use",
+                        f"Another omrwatchd (process {row.pid}) already works on this queue.",
+                        "Stop it first, or give this one a queue.path of its own.",
+                    )
+            known = connection.execute(select(workers.c.id).where(workers.c.id == self.id)).first()
+            if known is None:
+                connection.execute(insert(workers).values(id=self.id, **mine))
+            else:
+                connection.execute(update(workers).where(workers.c.id == self.id).values(**mine))
+
+    def show(self, state: WorkerState, *, reason: str | None = None, job_id: int | None = None) -> None:
+        """Say what the daemon is doing now."""
+        now = self._clock.now()
+        self._update(state=state, reason=reason, job_id=job_id, since=now, heartbeat=now, rate=None)
+
+    def beat(self, rate: float | None = None) -> None:
+        """The daemon lives; ``rate`` is in bytes a second."""
+        self._update(heartbeat=self._clock.now(), rate=rate)
+
+    def _update(self, **columns: Any) -> None:
+        with self._quick.begin() as connection:
+            connection.execute(update(workers).where(workers.c.id == self.id).values(**columns))
+
+    def row(self) -> Row[Any]:
+        with self._reader.begin() as connection:
+            return connection.execute(select(workers).where(workers.c.id == self.id)).one()
+
+    @property
+    def cooldown_until(self) -> float | None:
+        """Seconds since the epoch; survives a restart."""
+        until = self.row().cooldown_until
+        return None if until is None else float(until)
+
+    def cool_down(self, until: float | None) -> None:
+        self._update(cooldown_until=until)

@@ -1,0 +1,360 @@
+"""Every setting, its default and its check. One file, read as TOML; then the environment."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ByteSize,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
+
+from omrwatchd.errors import Problem
+from omrwatchd.model import Metadata, UploadType
+
+DEFAULT_FILE = Path("/etc/omrwatchd/config.toml")
+MIB = 1024 * 1024
+PROXY_LIMIT = 104_857_600
+"""Bytes; what the server's proxy takes as one whole request body (API.md, One request)."""
+
+
+class ConfigProblem(Problem):
+    """The configuration can't be used; the command line ends with exit code 2."""
+
+
+def _web_address(value: str) -> str:
+    if not re.match(r"https?://[^/\s]+", value):
+        raise ValueError("must be a web address such as https://omr.example.org/api")
+    return value.rstrip("/")
+
+
+def _server_path(value: str) -> str:
+    if value and not value.startswith("/"):
+        raise ValueError("must begin with '/' (it is a path below server.base_url)")
+    return value
+
+
+def _no_line_breaks(value: str) -> str:
+    if re.search(r"[\r\n\0]", value):
+        raise ValueError("must not contain line breaks")
+    return value
+
+
+WebAddress = Annotated[str, AfterValidator(_web_address)]
+ServerPath = Annotated[str, AfterValidator(_server_path)]
+Line = Annotated[str, AfterValidator(_no_line_breaks)]
+Seconds = Annotated[float, Field(ge=0, le=7 * 86400)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Server(Section):
+    base_url: WebAddress
+    upload_url: WebAddress | None = None
+    token: SecretStr | None = None
+    token_file: Path | None = None
+    ca_file: Path | None = None
+    client_cert: Path | None = None
+    client_key: Path | None = None
+    proxy: WebAddress | None = None
+    connect_timeout: PositiveFloat = 10.0
+    read_timeout: PositiveFloat = 150.0
+    probe_path: ServerPath = ""
+
+    @property
+    def uploads_go_to(self) -> str:
+        """The address that upload paths are appended to."""
+        return self.upload_url or self.base_url
+
+    @model_validator(mode="after")
+    def _one_token(self) -> Self:
+        if self.token is not None and self.token_file is not None:
+            raise ValueError("token and token_file are both set; keep one of them")
+        if self.client_key is not None and self.client_cert is None:
+            raise ValueError("client_key needs client_cert beside it")
+        return self
+
+
+class Upload(Section):
+    chunk_size: ByteSize = ByteSize(50 * MIB)
+    direct_limit: ByteSize = ByteSize(PROXY_LIMIT)
+    concurrency: Annotated[int, Field(ge=1, le=6)] = 4
+    attempts: Annotated[int, Field(ge=1, le=10)] = 3
+    stall_seconds: PositiveFloat = 60.0
+
+    @field_validator("chunk_size")
+    @classmethod
+    def _chunk_fits(cls, value: ByteSize) -> ByteSize:
+        if value < MIB:
+            raise ValueError("must be at least 1MiB")
+        if value > PROXY_LIMIT - MIB:
+            raise ValueError("must be at most 99MiB: the server's proxy takes no larger request")
+        return value
+
+
+class Queue(Section):
+    path: Path | None = None
+    max_files: PositiveInt = 100
+    max_attempts: PositiveInt = 3
+    cooldown_seconds: Seconds = 5.0
+
+
+class Processing(Section):
+    status_path: ServerPath = ""
+    busy_field: str = "busy"
+    start_path: ServerPath = ""
+    poll_seconds: Annotated[float, Field(gt=0, le=3600)] = 10.0
+
+    @field_validator("start_path")
+    @classmethod
+    def _names_batch(cls, value: str) -> str:
+        if value and "{batch_id}" not in value:
+            raise ValueError("must contain {batch_id}, which is replaced by the batch's id")
+        return value
+
+
+class Summary(Section):
+    path: Path | None = None
+
+
+class Log(Section):
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["auto", "json", "console"] = "auto"
+
+
+IGNORED = ("*.part", "*.tmp", "*.crdownload", "*.filepart", "*.partial", "~*", ".*")
+
+
+class Watch(Section):
+    name: Annotated[str, Field(min_length=1, max_length=60)] = "default"
+    drop: Path
+    done: Path | None = None
+    failed: Path | None = None
+    upload_type: Literal[UploadType.ZIP_WITH_QR, UploadType.ZIP_NO_QR] = UploadType.ZIP_WITH_QR
+    task_id: Line | None = None
+    notes: str | None = None
+    profile_id: int | None = None
+    ignore: tuple[str, ...] = IGNORED
+    recursive: bool = False
+    observer: Literal["auto", "hints", "rescan"] = "auto"
+    settle_seconds: Annotated[float, Field(gt=0, le=3600)] | None = None
+    rescan_seconds: Annotated[float, Field(gt=0, le=3600)] | None = None
+    give_up_seconds: Annotated[float, Field(gt=0)] = 600.0
+
+    @field_validator("drop", "done", "failed")
+    @classmethod
+    def _absolute(cls, value: Path | None) -> Path | None:
+        if value is not None and not value.is_absolute():
+            raise ValueError(f"must be an absolute path, not {str(value)!r}")
+        return None if value is None else Path(os.path.normpath(value))
+
+    @field_validator("task_id", "notes", mode="before")
+    @classmethod
+    def _filled(cls, value: Any) -> Any:
+        if value == "":
+            raise ValueError("must not be empty; leave the line out instead")
+        return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+    @model_validator(mode="after")
+    def _task_given(self) -> Self:
+        if self.upload_type.needs_task_id and self.task_id is None:
+            raise ValueError(f'upload_type = "{self.upload_type}" needs a task_id')
+        return self
+
+    @property
+    def done_folder(self) -> Path:
+        return self.done or self.drop.parent / "done"
+
+    @property
+    def failed_folder(self) -> Path:
+        return self.failed or self.drop.parent / "failed"
+
+    @property
+    def metadata(self) -> Metadata:
+        return Metadata(self.upload_type, self.task_id, self.notes, self.profile_id)
+
+
+class Settings(BaseSettings):
+    """The whole configuration; made by :func:`load`."""
+
+    model_config = SettingsConfigDict(
+        extra="forbid",
+        frozen=True,
+        env_prefix="OMRWATCHD_",
+        env_nested_delimiter="__",
+        nested_model_default_partial_update=True,
+    )
+
+    server: Server
+    upload: Upload = Upload()
+    queue: Queue = Queue()
+    processing: Processing = Processing()
+    summary: Summary = Summary()
+    log: Log = Log()
+    watch: tuple[Watch, ...] = Field(min_length=1)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return env_settings, init_settings
+
+    @property
+    def state_folder(self) -> Path:
+        """Where the queue lives: systemd's $STATE_DIRECTORY, else the user's state folder (XDG)."""
+        given = os.environ.get("STATE_DIRECTORY", "").split(":")[0]
+        if given:
+            return Path(given)
+        state_home = os.environ.get("XDG_STATE_HOME", "")
+        base = Path(state_home) if state_home.startswith("/") else Path.home() / ".local" / "state"
+        return base / "omrwatchd"
+
+    @property
+    def queue_file(self) -> Path:
+        return self.queue.path or self.state_folder / "queue.db"
+
+    @property
+    def summary_file(self) -> Path:
+        return self.summary.path or self.state_folder / "summary.jsonl"
+
+    def watch_named(self, name: str) -> Watch | None:
+        return next((watch for watch in self.watch if watch.name == name), None)
+
+    @model_validator(mode="after")
+    def _folders_apart(self) -> Self:
+        names = [watch.name for watch in self.watch]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"two [[watch]] tables have the name {name!r}; give each a name of its own")
+        for watch in self.watch:
+            _check_folders_apart(watch, self.watch)
+        return self
+
+
+def _check_folders_apart(watch: Watch, all_watches: tuple[Watch, ...]) -> None:
+    """A drop folder that holds, or lies in, a target or another drop folder would feed on itself."""
+    for key, folder in (("done", watch.done_folder), ("failed", watch.failed_folder)):
+        for other in all_watches:
+            if other.drop == folder:
+                raise ValueError(f"watch.drop {other.drop} and watch.{key} are the same folder")
+            if other.drop.is_relative_to(folder):
+                raise ValueError(f"watch.drop {other.drop} lies inside watch.{key} {folder}")
+            if folder.is_relative_to(other.drop):
+                raise ValueError(f"watch.{key} {folder} lies inside watch.drop {other.drop}")
+    for other in all_watches:
+        if other is not watch and watch.drop.is_relative_to(other.drop):
+            raise ValueError(
+                f"watch.drop {watch.drop} of {watch.name!r} is in the drop folder of {other.name!r}"
+            )
+
+
+def find_file(given: Path | None) -> Path:
+    """The configuration file: as given, else $OMRWATCHD_CONFIG, else /etc/omrwatchd/config.toml."""
+    if given is not None:
+        return given
+    from_environment = os.environ.get("OMRWATCHD_CONFIG")
+    return Path(from_environment) if from_environment else DEFAULT_FILE
+
+
+def load(file: Path) -> Settings:
+    """Read and check the configuration.
+
+    Raises:
+        ConfigProblem: with one sentence for each thing that is wrong, each naming its key.
+    """
+    try:
+        text = file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigProblem(
+            "config_missing",
+            f"There is no configuration file {file}.",
+            "Copy config.example.toml there, or name another with --config.",
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise ConfigProblem(
+            "config_unreadable", f"The configuration {file} can't be read: {reason}."
+        ) from None
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigProblem(
+            "config_syntax", f"The configuration {file} is not valid TOML: {error}."
+        ) from None
+    try:
+        return Settings(**table)
+    except ValidationError as error:
+        raise ConfigProblem("config_invalid", f"{file}: " + " ".join(_sentences(error))) from None
+    except SettingsError as error:  # a variable that should be JSON and is not
+        raise ConfigProblem("config_invalid", f"An OMRWATCHD_ variable can't be used: {error}.") from None
+
+
+def _sentences(error: ValidationError) -> Iterator[str]:
+    details = error.errors(include_url=False, include_input=False)
+    for detail in details:
+        if detail["type"] == "too_short" and any(len(other["loc"]) > 1 for other in details):
+            continue  # the list is short only because its items are wrong: those sentences say it
+        location = [str(step) for step in detail["loc"]]
+        key = _dotted(location)
+        if detail["type"] == "extra_forbidden":
+            yield f"unknown setting {key}.{_nearest(location)}"
+        elif detail["type"] == "missing":
+            yield f"{key} is missing."
+        else:
+            message = detail["msg"].removeprefix("Value error, ").rstrip(".")
+            yield f"{key}: {message}." if key else f"{message}."
+
+
+def _dotted(location: list[str]) -> str:
+    """('watch', '0', 'drop') as people write it: watch.drop (the second and later: watch[1].drop)."""
+    words: list[str] = []
+    for step in location:
+        if step.isdigit() and words:
+            words[-1] += "" if step == "0" else f"[{step}]"
+        elif not step.startswith("function-"):
+            words.append(step)
+    return ".".join(words)
+
+
+def _nearest(location: list[str]) -> str:
+    model: type[BaseModel] = Settings
+    for step in location[:-1]:
+        if step.isdigit():
+            continue
+        found = _section_of(model.model_fields.get(step))
+        if found is None:
+            return ""
+        model = found
+    close = difflib.get_close_matches(location[-1], model.model_fields, n=1)
+    return f" Did you mean {close[0]}?" if close else f" Known here: {', '.join(model.model_fields)}."
+
+
+def _section_of(field: FieldInfo | None) -> type[BaseModel] | None:
+    if field is None:
+        return None
+    candidates = (field.annotation, *getattr(field.annotation, "__args__", ()))
+    return next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), None)
