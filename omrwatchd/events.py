@@ -195,7 +195,6 @@ class UploadFailed(Event):
     level: ClassVar[str] = "error"
     job: int
     file: str
-    part: int
     code: str
     error: str
 
@@ -237,6 +236,7 @@ class ProcessingStarted(Event):
 class ProcessingBusy(Event):
     job: int
     batch: str
+    state: str
 
 
 @dataclass(frozen=True, slots=True)

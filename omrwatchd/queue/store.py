@@ -133,6 +133,7 @@ class Store:
                 Status.UPLOADING,
                 worker=worker,
                 started_at=func.coalesce(jobs.c.started_at, self._clock.now()),
+                attempts=jobs.c.attempts + 1,
             )
             return read_jobs(connection, jobs.c.id == oldest)[0]
 
@@ -168,7 +169,7 @@ class Store:
             self._move(connection, job.id, job.status, new, **problem_columns(problem))
             connection.execute(
                 update(parts)
-                .where(parts.c.job_id == job.id, parts.c.status != Status.COMPLETED)
+                .where(parts.c.job_id == job.id, parts.c.batch_id.is_(None))
                 .values(status=new)
             )
 
@@ -177,11 +178,13 @@ class Store:
         columns: dict[str, Any] = dict(problem_columns(problem))
         if attempted:
             columns["failures"] = jobs.c.failures + 1
+        else:
+            columns["attempts"] = jobs.c.attempts - 1
         with self._writer.begin() as connection:
             self._move(connection, job.id, job.status, Status.PENDING, **columns)
             connection.execute(
                 update(parts)
-                .where(parts.c.job_id == job.id, parts.c.status.in_(ACTIVE))
+                .where(parts.c.job_id == job.id, parts.c.status == Status.UPLOADING)
                 .values(status=Status.PENDING)
             )
 
@@ -195,7 +198,7 @@ class Store:
                 )
                 connection.execute(
                     update(parts)
-                    .where(parts.c.job_id == job_id, parts.c.status.in_(ACTIVE))
+                    .where(parts.c.job_id == job_id, parts.c.status == Status.UPLOADING)
                     .values(status=Status.PENDING)
                 )
             return found

@@ -1,0 +1,250 @@
+"""The one place that speaks HTTP. Foreign errors are translated here, once."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import urllib.request
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+import httpcore
+import httpx
+
+from omrwatchd import __version__
+from omrwatchd.delivery.credentials import Credentials
+from omrwatchd.delivery.faults import Lost
+from omrwatchd.delivery.sockets import Sockets, WatchedNetwork
+from omrwatchd.delivery.wire import Answer
+from omrwatchd.errors import Problem
+from omrwatchd.settings import Server, Upload
+
+KEEPALIVE_SECONDS = 60.0
+"""httpx's own 5 s is exactly our cooldown: each file would begin with a new handshake."""
+_ANSWER_BYTES = 256 * 1024
+
+
+class RequestLost(Exception):
+    """A request that got no answer."""
+
+    def __init__(self, how: Lost, detail: str) -> None:
+        super().__init__(detail)
+        self.how = how
+        self.detail = detail
+
+
+class Transport(Protocol):
+    """What the delivery needs of a connection to the server."""
+
+    def send(
+        self,
+        method: str,
+        path: str,
+        headers: Iterable[tuple[str, str]] = (),
+        body: Iterable[bytes] | None = None,
+        *,
+        token: str,
+    ) -> Answer:
+        """Raises RequestLost; what ``body`` raises passes through."""
+        ...
+
+    def wake(self) -> None:
+        """End all connections; threads blocked in ``send`` get their error at once."""
+        ...
+
+
+class Client:
+    """One httpx.Client for all threads: HTTP/1.1, no redirects, no retries of its own."""
+
+    def __init__(self, server: Server, upload: Upload) -> None:
+        self._base = server.uploads_go_to
+        self._sockets = Sockets()
+        self._client = httpx.Client(
+            transport=_PoolTransport(server, upload.concurrency, WatchedNetwork(self._sockets)),
+            headers={"User-Agent": f"omrwatchd/{__version__}", "Accept": "application/json"},
+            timeout=httpx.Timeout(
+                connect=server.connect_timeout,
+                read=server.read_timeout,
+                write=upload.stall_seconds,
+                pool=server.connect_timeout,
+            ),
+            follow_redirects=False,
+        )
+
+    def send(
+        self,
+        method: str,
+        path: str,
+        headers: Iterable[tuple[str, str]] = (),
+        body: Iterable[bytes] | None = None,
+        *,
+        token: str,
+    ) -> Answer:
+        request = self._client.build_request(
+            method,
+            self._base + path,
+            headers=[*headers, ("Authorization", f"Bearer {token}")],
+            content=body,
+        )
+        try:
+            response = self._client.send(request, stream=True)
+            try:
+                names = {name.lower(): value for name, value in response.headers.items()}
+                return Answer(response.status_code, names, _first_bytes(response))
+            finally:
+                response.close()
+        except (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError) as error:
+            raise _translated(error) from error
+        except (httpcore.ProxyError, httpcore.UnsupportedProtocol) as error:
+            raise RequestLost(Lost.PROXY, str(error)) from error
+        except httpx.DecodingError as error:
+            raise RequestLost(Lost.PROTOCOL, "its compression is broken") from error
+
+    def wake(self) -> None:
+        self._sockets.wake_all()
+
+    def close(self) -> None:
+        self._client.close()
+
+
+def _first_bytes(response: httpx.Response) -> bytes:
+    body = b""
+    for block in response.iter_bytes():
+        body += block
+        if len(body) >= _ANSWER_BYTES:
+            break
+    return body[:_ANSWER_BYTES]
+
+
+def _translated(error: Exception) -> RequestLost:
+    cause = _deepest(error)
+    if isinstance(error, httpcore.ConnectError):
+        if isinstance(cause, socket.gaierror):
+            return RequestLost(Lost.DNS, cause.strerror or str(cause))
+        if isinstance(cause, ssl.SSLError):
+            return RequestLost(Lost.TLS, str(cause))
+        return RequestLost(Lost.CONNECT, getattr(cause, "strerror", None) or str(error))
+    if isinstance(error, httpcore.ConnectTimeout | httpcore.PoolTimeout):
+        return RequestLost(Lost.CONNECT, "timed out")
+    if isinstance(error, httpcore.ReadTimeout):
+        return RequestLost(Lost.READ_TIMEOUT, "")
+    if isinstance(error, httpcore.WriteTimeout):
+        return RequestLost(Lost.WRITE_TIMEOUT, "")
+    if isinstance(error, httpcore.RemoteProtocolError) and "disconnected" not in str(error):
+        return RequestLost(Lost.PROTOCOL, str(error))
+    return RequestLost(Lost.RESET, str(cause) or str(error))
+
+
+def _deepest(error: BaseException) -> BaseException:
+    while (inner := error.__cause__ or error.__context__) is not None:
+        error = inner
+    return error
+
+
+class _PoolTransport(httpx.BaseTransport):
+    """httpx on a pool whose network is ours; httpx's own transport takes no network backend."""
+
+    def __init__(self, server: Server, concurrency: int, network: httpcore.NetworkBackend) -> None:
+        options: dict[str, Any] = {
+            "ssl_context": _tls(server),
+            "max_connections": concurrency + 2,
+            "max_keepalive_connections": concurrency + 2,
+            "keepalive_expiry": KEEPALIVE_SECONDS,
+            "http1": True,
+            "http2": False,
+            "retries": 0,
+            "network_backend": network,
+        }
+        proxy = _proxy_for(server)
+        if proxy is None:
+            self._pool = httpcore.ConnectionPool(**options)
+        elif proxy.startswith("socks5"):
+            self._pool = httpcore.SOCKSProxy(proxy, **options)
+        else:
+            parts = httpx.URL(proxy)
+            login = (parts.username, parts.password) if parts.username else None
+            bare = str(parts.copy_with(username=None, password=None))
+            self._pool = httpcore.HTTPProxy(bare, proxy_auth=login, **options)
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        url = request.url
+        answer = self._pool.handle_request(
+            httpcore.Request(
+                method=request.method,
+                url=httpcore.URL(
+                    scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path
+                ),
+                headers=request.headers.raw,
+                content=request.stream,
+                extensions=request.extensions,
+            )
+        )
+        return httpx.Response(
+            status_code=answer.status,
+            headers=answer.headers,
+            stream=_AnswerStream(answer),
+            extensions=answer.extensions,
+        )
+
+    def close(self) -> None:
+        self._pool.close()
+
+
+class _AnswerStream(httpx.SyncByteStream):
+    def __init__(self, answer: httpcore.Response) -> None:
+        self._answer = answer
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield from self._answer.iter_stream()
+
+    def close(self) -> None:
+        self._answer.close()
+
+
+def _tls(server: Server) -> ssl.SSLContext:
+    """The system's trusted authorities, or server.ca_file alone, with our certificate when one is set."""
+    try:
+        context = ssl.create_default_context(cafile=None if server.ca_file is None else str(server.ca_file))
+    except (OSError, ssl.SSLError) as error:
+        raise Problem(
+            "ca_file_unusable", f"server.ca_file {server.ca_file} can't be used: {error}."
+        ) from None
+    if server.client_cert is not None:
+        try:
+            context.load_cert_chain(server.client_cert, server.client_key)
+        except (OSError, ssl.SSLError) as error:
+            raise Problem(
+                "client_cert_unusable", f"server.client_cert {server.client_cert} can't be used: {error}."
+            ) from None
+    return context
+
+
+def _proxy_for(server: Server) -> str | None:
+    """server.proxy, else what the environment says for this address (HTTPS_PROXY, NO_PROXY …)."""
+    if server.proxy is not None:
+        return server.proxy
+    address = urlsplit(server.uploads_go_to)
+    if address.hostname is None or urllib.request.proxy_bypass(address.hostname):
+        return None
+    found = urllib.request.getproxies_environment()
+    return found.get(address.scheme) or found.get("all")
+
+
+def authorised(
+    transport: Transport,
+    credentials: Credentials,
+    method: str,
+    path: str,
+    headers: Iterable[tuple[str, str]] = (),
+    make_body: Callable[[], Iterable[bytes] | None] = lambda: None,
+) -> Answer:
+    """Send with the token, and once more with a renewed one when it is rejected.
+
+    Raises RequestLost, Problem (no usable token), and what the body raises.
+    """
+    token = credentials.token()
+    answer = transport.send(method, path, headers, make_body(), token=token)
+    if answer.status == 401 and credentials.renew(token):
+        answer = transport.send(method, path, headers, make_body(), token=credentials.token())
+    return answer

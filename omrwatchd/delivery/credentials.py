@@ -1,0 +1,83 @@
+"""The bearer token: from the setting, a file that may change, or systemd's credential."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+from omrwatchd.errors import Problem
+from omrwatchd.settings import Server
+
+
+def token_file(server: Server) -> Path | None:
+    """The file that holds the token, if one does: server.token_file, else the credential `token`."""
+    if server.token is not None:
+        return None
+    if server.token_file is not None:
+        return server.token_file
+    folder = os.environ.get("CREDENTIALS_DIRECTORY")  # systemd.exec(5), LoadCredential=
+    credential = Path(folder, "token") if folder else None
+    return credential if credential is not None and credential.exists() else None
+
+
+def read_token(server: Server) -> str:
+    """The token as it is now.
+
+    Raises:
+        Problem: ``token_missing`` or ``token_unreadable``, naming the setting; never the token.
+    """
+    if server.token is not None:
+        return _clean(server.token.get_secret_value(), "server.token")
+    file = token_file(server)
+    if file is None:
+        raise Problem(
+            "token_missing",
+            "server.token is missing.",
+            "Set server.token or server.token_file (or the systemd credential `token`).",
+        )
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise Problem(
+            "token_unreadable",
+            f"server.token_file {file} can't be read: {reason}.",
+            "Check the path and that this user may read it.",
+        ) from None
+    return _clean(text, f"server.token_file {file}")
+
+
+def _clean(text: str, where: str) -> str:
+    token = text.strip()
+    if not token or not token.isascii() or not token.isprintable() or " " in token:
+        raise Problem(
+            "token_unusable", f"{where} holds no usable token.", "A token is one word of ASCII characters."
+        )
+    return token
+
+
+class Credentials:
+    """The token that the chunk threads share."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._lock = threading.Lock()
+        self._token: str | None = None
+
+    def token(self) -> str:
+        """Raises Problem as read_token does."""
+        with self._lock:
+            if self._token is None:
+                self._token = read_token(self._server)
+            return self._token
+
+    def renew(self, rejected: str) -> bool:
+        """After a 401: True when there is another token than the rejected one. One reading serves all."""
+        with self._lock:
+            if self._token == rejected:
+                try:
+                    self._token = read_token(self._server)
+                except Problem:
+                    return False  # a file in the middle of being replaced; the hold asks again
+            return self._token != rejected

@@ -1,0 +1,183 @@
+"""From the drop folder to done/ or failed/: planned, moved, confirmed; never overwriting."""
+
+from __future__ import annotations
+
+import errno
+import filecmp
+import hashlib
+import os
+import shutil
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from omrwatchd.clock import Clock
+from omrwatchd.model import Job, Status
+from omrwatchd.queue.store import Store
+from omrwatchd.settings import Watch
+
+NAME_MAX = 255
+"""Bytes of a file name (limits.h)."""
+ERROR_SUFFIX = b".error.txt"
+
+
+class FilingDelayed(Exception):
+    """The file could not be moved now; nothing is lost, it is tried again."""
+
+
+class Filing:
+    """Moves files whose jobs have ended."""
+
+    def __init__(self, store: Store, clock: Clock, watch_named: Callable[[str], Watch | None]) -> None:
+        self._store = store
+        self._clock = clock
+        self._watch_named = watch_named
+
+    def file(self, job: Job, *, delivered: bool) -> bytes:
+        """Bring the file where it belongs and record it; the path where it is then.
+
+        Raises:
+            FilingDelayed: with the reason, in words.
+        """
+        try:
+            target = self._place(job, delivered=delivered)
+            if not delivered:
+                write_error_text(job, target, self._clock.now())
+        except OSError as error:
+            where = os.fsdecode(error.filename) if error.filename else job.name
+            raise FilingDelayed(f"{where}: {error.strerror or error}") from error
+        self._store.filed(job, target)
+        return target
+
+    def _place(self, job: Job, *, delivered: bool) -> bytes:
+        if not _is_the_file(job, job.path):
+            if job.filing_target is not None and _is_the_file(job, job.filing_target):
+                return job.filing_target  # moved already, before we could record it
+            return job.path  # gone, or another file by now: that one is not ours to move
+        folder = self._folder(job, delivered=delivered)
+        if os.path.dirname(job.path) == folder:
+            return job.path
+        os.makedirs(folder, mode=0o770, exist_ok=True)
+        target = _reserve(folder, os.path.basename(job.path), job, self._clock.now())
+        self._store.note(job.id, filing_target=target)
+        try:
+            _move(job.path, target)
+        except OSError:
+            _give_up_reservation(target)
+            raise
+        return target
+
+    def _folder(self, job: Job, *, delivered: bool) -> bytes:
+        watch = self._watch_named(job.watch)
+        if watch is None:
+            raise FilingDelayed(f"no [[watch]] is named {job.watch!r} any more")
+        return os.fsencode(watch.done_folder if delivered else watch.failed_folder)
+
+
+def _is_the_file(job: Job, path: bytes) -> bool:
+    """Whether ``path`` holds what the job was made from (a copy has another inode)."""
+    try:
+        found = os.lstat(path)
+    except FileNotFoundError:
+        return False
+    return (found.st_size, found.st_mtime_ns) == (job.identity.size, job.identity.mtime_ns)
+
+
+def _reserve(folder: bytes, name: bytes, job: Job, now: float) -> bytes:
+    """Make an empty file of ours under a free name; a rename onto it overwrites nothing of others."""
+    candidates = (_fitting(name), _renamed(name, job, now, 0), _renamed(name, job, now, 1))
+    for candidate in candidates:
+        target = os.path.join(folder, candidate)
+        try:
+            os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o660))
+        except FileExistsError:
+            if target == job.filing_target and os.lstat(target).st_size == 0:
+                return target  # reserved by an earlier try of ours
+            continue
+        return target
+    raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), os.path.join(folder, name))
+
+
+def _give_up_reservation(target: bytes) -> None:
+    try:
+        if os.lstat(target).st_size == 0:
+            os.unlink(target)
+    except OSError:
+        pass  # the reason for being here is told already; an empty file is reused by the next try
+
+
+def _renamed(name: bytes, job: Job, now: float, salt: int) -> bytes:
+    """A name with a timestamp and a short hash before its suffix."""
+    when = datetime.fromtimestamp(now, UTC).strftime("%Y%m%d-%H%M%S").encode()
+    digest = hashlib.sha256(f"{job.id}-{now}-{salt}".encode()).hexdigest()[:6].encode()
+    stem, suffix = os.path.splitext(name)
+    return _fitting(stem, b"." + when + b"-" + digest + suffix)
+
+
+def _fitting(stem: bytes, end: bytes = b"") -> bytes:
+    """Shortened where needed, so that the error text beside it has a name as well."""
+    if not end:
+        stem, end = os.path.splitext(stem)
+    return stem[: NAME_MAX - len(end) - len(ERROR_SUFFIX)] + end
+
+
+def _move(source: bytes, target: bytes) -> None:
+    """Rename; across file systems copy, fsync, verify, rename, unlink."""
+    try:
+        os.rename(source, target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        _copy_over(source, target)
+        os.unlink(source)
+    for folder in {os.path.dirname(source), os.path.dirname(target)}:
+        _sync_folder(folder)
+
+
+def _copy_over(source: bytes, target: bytes) -> None:
+    folder, name = os.path.split(target)
+    copy = os.path.join(folder, b"." + name[: NAME_MAX - 10] + b".copying")
+    try:
+        shutil.copyfile(source, copy, follow_symlinks=False)
+        shutil.copystat(source, copy, follow_symlinks=False)
+        with open(copy, "rb") as file:
+            os.fsync(file.fileno())
+        if not filecmp.cmp(source, copy, shallow=False):
+            raise OSError(errno.EIO, "the copy differs from the original", copy)
+        os.rename(copy, target)
+    except OSError:
+        if os.path.lexists(copy):
+            os.unlink(copy)
+        raise
+    _sync_folder(folder)
+
+
+def _sync_folder(folder: bytes) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EROFS, errno.ENOTSUP):  # some network file systems
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def write_error_text(job: Job, target: bytes, now: float) -> None:
+    """`NAME.zip.error.txt` beside a failed file: what, why, what to do, the id."""
+    if job.problem is None or not os.path.isdir(os.path.dirname(target)) or not os.path.lexists(target):
+        return
+    when = datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    headline = "was cancelled" if job.status is Status.ABORTED else "was not delivered"
+    lines = [f"{job.name} {headline}.", "", job.problem.summary]
+    if job.problem.advice:
+        lines += ["", f"What to do: {job.problem.advice}"]
+    if job.batch_ids:
+        lines += ["", f"Already delivered as batch: {', '.join(job.batch_ids)}"]
+    lines += ["", f"Id: {job.id}   Code: {job.problem.code}   Time: {when}", ""]
+    path = target + ERROR_SUFFIX
+    partial = os.path.join(os.path.dirname(path), b"." + os.path.basename(path)[: NAME_MAX - 5] + b".tmp")
+    with open(partial, "w", encoding="utf-8", errors="backslashreplace") as file:
+        file.write("\n".join(lines))
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, path)

@@ -1,0 +1,162 @@
+"""One request, tried until it is acknowledged, refused, or its attempts are used up."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import tenacity
+
+from omrwatchd.clock import Clock
+from omrwatchd.delivery.body import Body
+from omrwatchd.delivery.client import RequestLost, Transport, authorised
+from omrwatchd.delivery.credentials import Credentials
+from omrwatchd.delivery.faults import Fault, Kind, judge_answer, judge_lost
+from omrwatchd.delivery.halt import Halt
+from omrwatchd.delivery.wire import Ack, Answer, Request, process
+from omrwatchd.errors import Problem
+
+FIRST_WAIT_SECONDS = 2.0
+"""Before the second attempt; 4 s before the third (API.md, What follows for a client)."""
+JITTER_SECONDS = 0.5
+
+
+class Failed(Exception):
+    """A request, or what it was for, failed for good."""
+
+    def __init__(self, fault: Fault) -> None:
+        super().__init__(fault.problem.summary)
+        self.fault = fault
+
+
+class Pause:
+    """The server's wish to be left alone, heard by all threads."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._until = 0.0
+
+    def ask(self, seconds: float) -> None:
+        with self._lock:
+            self._until = max(self._until, self._clock.monotonic() + seconds)
+
+    def observe(self, halt: Halt) -> None:
+        """Wait until the pause is over; raises Halted."""
+        while (left := self._until - self._clock.monotonic()) > 0:
+            self._clock.wait(halt.event, left)
+            halt.check()
+
+
+@dataclass(frozen=True, slots=True)
+class Attempts:
+    """How a request is tried again."""
+
+    most: int
+    on_retry: Callable[[int, float, Problem], None]
+    """Called before each wait with the attempt that failed, the wait in seconds, and why."""
+    on_pause: Callable[[float], None]
+    on_definite: Callable[[], None]
+    """The last bytes had gone out, and surely made no batch."""
+
+
+class Sender:
+    """Sends requests for one upload; safe to use from its chunk threads."""
+
+    def __init__(
+        self, transport: Transport, credentials: Credentials, clock: Clock, pause: Pause, halt: Halt
+    ) -> None:
+        self._transport = transport
+        self._credentials = credentials
+        self._clock = clock
+        self._pause = pause
+        self._halt = halt
+
+    def send(self, request: Request, make_body: Callable[[], Body], attempts: Attempts) -> Ack:
+        """The acknowledgement.
+
+        Raises:
+            Failed: with the fault that remained.
+            Halted: the upload was ended from outside.
+        """
+
+        def announce(state: tenacity.RetryCallState) -> None:
+            error = state.outcome.exception() if state.outcome is not None else None
+            assert isinstance(error, Failed)
+            attempts.on_retry(state.attempt_number, state.upcoming_sleep, error.fault.problem)
+
+        retrying = tenacity.Retrying(
+            stop=tenacity.stop_after_attempt(attempts.most),
+            wait=tenacity.wait_exponential(multiplier=FIRST_WAIT_SECONDS)
+            + tenacity.wait_random(0, JITTER_SECONDS),
+            retry=tenacity.retry_if_exception(_worth_another),
+            sleep=self._sleep,
+            before_sleep=announce,
+            reraise=True,
+        )
+        return retrying(self._attempt, request, make_body, attempts)
+
+    def _sleep(self, seconds: float) -> None:
+        self._clock.wait(self._halt.event, seconds)
+        self._halt.check()
+
+    def _attempt(self, request: Request, make_body: Callable[[], Body], attempts: Attempts) -> Ack:
+        while True:
+            self._pause.observe(self._halt)
+            bodies = _Bodies(make_body)
+            result = self._exchange(request, bodies)
+            if isinstance(result, Ack):
+                return result
+            if result.kind is not Kind.UNKNOWN and bodies.last_bytes_began:
+                attempts.on_definite()
+            if result.kind is not Kind.SLOW_DOWN:
+                raise Failed(result)
+            self._pause.ask(result.wait or 0.0)
+            attempts.on_pause(result.wait or 0.0)
+
+    def _exchange(self, request: Request, bodies: _Bodies) -> Ack | Fault:
+        try:
+            answer = authorised(
+                self._transport, self._credentials, "POST", request.path, request.headers, bodies.make
+            )
+        except RequestLost as lost:
+            self._halt.check()
+            return judge_lost(lost.how, lost.detail, request, sent_whole=bodies.last_bytes_began)
+        except Problem as problem:  # no usable token
+            return Fault(Kind.CREDENTIALS, problem)
+        return acknowledgement(request, answer) or judge_answer(
+            answer, request, sent_whole=bodies.last_bytes_began, now=self._clock.now()
+        )
+
+
+class _Bodies:
+    """The bodies of one attempt: a second one where the token had to be renewed."""
+
+    def __init__(self, make_body: Callable[[], Body]) -> None:
+        self._make_body = make_body
+        self._latest: Body | None = None
+
+    def make(self) -> Body:
+        self._latest = self._make_body()
+        return self._latest
+
+    @property
+    def last_bytes_began(self) -> bool:
+        return self._latest is not None and self._latest.last_bytes_began
+
+
+def acknowledgement(request: Request, answer: Answer) -> Ack | None:
+    """The Ack in an answer when it holds all that the API promises for this request, else None."""
+    if not 200 <= answer.status < 300:
+        return None
+    ack = process(answer)
+    if ack is None or (request.makes_batch and ack.batch_id is None):
+        return None
+    if not request.makes_batch and not request.has_upload_id and ack.upload_id is None:
+        return None
+    return ack
+
+
+def _worth_another(error: BaseException) -> bool:
+    return isinstance(error, Failed) and error.fault.kind is Kind.CHUNK

@@ -1,0 +1,269 @@
+"""One part to the server: its first chunk, the middle ones side by side, the final one last."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterable
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, replace
+
+from omrwatchd import events
+from omrwatchd.clock import Clock
+from omrwatchd.delivery.body import Body
+from omrwatchd.delivery.chunks import Chunk, halved, plan
+from omrwatchd.delivery.client import Transport
+from omrwatchd.delivery.credentials import Credentials
+from omrwatchd.delivery.faults import UNKNOWN_ADVICE, Fault, Kind
+from omrwatchd.delivery.halt import Halt
+from omrwatchd.delivery.retry import Attempts, Failed, Pause, Sender
+from omrwatchd.delivery.wire import Ack, Request, prepare_chunk, prepare_direct
+from omrwatchd.errors import Problem
+from omrwatchd.events import Announce
+from omrwatchd.model import Job, Part
+from omrwatchd.queue.ledger import Ledger
+from omrwatchd.settings import Upload
+from omrwatchd.sheets.source import Source
+
+TICK_SECONDS = 0.25
+"""How soon the worker thread notices a stop, a cancel, or that it should show progress."""
+SESSIONS_FORGOTTEN_AT_MOST = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Road:
+    """What every upload needs."""
+
+    transport: Transport
+    credentials: Credentials
+    ledger: Ledger
+    settings: Upload
+    clock: Clock
+    announce: Announce
+    pool: ThreadPoolExecutor
+    pause: Pause
+
+
+class PartUpload:
+    """The upload of one part, on the worker thread, which waits for the chunk threads and ticks."""
+
+    def __init__(self, road: Road, job: Job, part: Part, source: Source, halt: Halt) -> None:
+        self._road = road
+        self._job = job
+        self.part = part
+        self._source = source
+        self._halt = halt
+        self._sender = Sender(road.transport, road.credentials, road.clock, road.pause, halt)
+        self._sent: dict[int, int] = {}
+        self._last_body: Body | None = None
+        self._boundary = secrets.token_hex(16)  # framing of ours that no file can hold on purpose
+
+    @property
+    def bytes_sent(self) -> int:
+        """Bytes of the part that the server has, or the kernel has taken for it."""
+        return sum(tuple(self._sent.values()))
+
+    @property
+    def awaits_last_answer(self) -> bool:
+        """The request that makes the batch is out: ending it now would leave its outcome unknown."""
+        return self._last_body is not None and self._last_body.last_bytes_began
+
+    def run(self, tick: Callable[[], None]) -> str:
+        """Deliver the part; its batch_id.
+
+        Raises:
+            Failed: with the fault, its attempts used up.
+            Halted: ended from outside; what was acknowledged is kept.
+            SourceChanged: the file is not what it was; the batch was not finished.
+        """
+        if self.part.final_sent_at is not None:
+            raise Failed(_unknown_after_a_crash())
+        while True:
+            try:
+                request = self._direct_request()
+                return self._direct(request, tick) if request is not None else self._chunked(tick)
+            except Failed as failure:
+                self._last_body = None
+                self._prepare_again(failure)
+
+    def _prepare_again(self, failure: Failed) -> None:
+        """Begin a new session where that mends the fault; else the fault stands."""
+        fault = failure.fault
+        if fault.kind is Kind.SESSION and self.part.sessions < SESSIONS_FORGOTTEN_AT_MOST:
+            size = self.part.chunk_size or self._road.settings.chunk_size
+            self.part = self._road.ledger.begin_session(self.part, size, forgotten=True)
+        elif fault.kind is Kind.SIZE and (smaller := self._smaller_chunk()) is not None:
+            self.part = self._road.ledger.begin_session(self.part, smaller)
+        elif fault.kind in (Kind.SESSION, Kind.SIZE):
+            raise Failed(replace(fault, kind=Kind.FILE)) from failure
+        else:
+            raise failure
+        self._road.announce(events.UploadRestarted(self._job.id, self.part.index, fault.problem.summary))
+
+    def _smaller_chunk(self) -> int | None:
+        if self.part.chunk_size is None:  # it was sent directly: now in chunks
+            return min(self._road.settings.chunk_size, max(1024 * 1024, self.part.size // 2))
+        return halved(self.part.chunk_size)
+
+    # the two ways
+
+    def _direct_request(self) -> Request | None:
+        """The part as one request when it fits; a part once begun in chunks stays in chunks."""
+        if self.part.chunk_size is not None:
+            return None
+        request = prepare_direct(
+            self.part.name, self.part.size, self._job.metadata, self._boundary, self._key("direct")
+        )
+        return request if request.content_length <= self._road.settings.direct_limit else None
+
+    def _direct(self, request: Request, tick: Callable[[], None]) -> str:
+        self._announce_start(chunks=1, resumed=0)
+        acks = self._drive({0: lambda: self._send(request, 0)}, tick)
+        return _batch_of(acks[0])
+
+    def _chunked(self, tick: Callable[[], None]) -> str:
+        ledger = self._road.ledger
+        if self.part.upload_id is None or self.part.chunk_size is None:
+            size = self.part.chunk_size or self._road.settings.chunk_size
+            self.part = ledger.begin_session(self.part, size)
+        chunks = plan(self.part.size, self.part.chunk_size or 0)
+        have = ledger.acknowledged(self.part)
+        self._sent = {chunk.index: chunk.length for chunk in chunks if chunk.index in have}
+        self._announce_start(chunks=len(chunks), resumed=len(have))
+        owed = [chunk for chunk in chunks if chunk.index not in have and not chunk.is_final]
+        self._send_all([chunk for chunk in owed if chunk.index == 0], tick)
+        self._send_all([chunk for chunk in owed if chunk.index > 0], tick)
+        return _batch_of(self._send_all([chunks[-1]], tick)[chunks[-1].index])
+
+    def _send_all(self, chunks: Iterable[Chunk], tick: Callable[[], None]) -> dict[int, Ack]:
+        def task(chunk: Chunk) -> Callable[[], Ack]:
+            return lambda: self._send_chunk(chunk)
+
+        return self._drive({chunk.index: task(chunk) for chunk in chunks}, tick)
+
+    def _drive(self, tasks: dict[int, Callable[[], Ack]], tick: Callable[[], None]) -> dict[int, Ack]:
+        """Run the tasks in the pool while ticking. After a failure none begins; those under way end."""
+        futures: dict[Future[Ack], int] = {self._road.pool.submit(task): i for i, task in tasks.items()}
+        pending = set(futures)
+        failures: list[BaseException] = []
+        while pending:
+            done, pending = wait(pending, timeout=TICK_SECONDS, return_when=FIRST_COMPLETED)
+            for future in done:
+                if not future.cancelled() and (error := future.exception()) is not None:
+                    failures.append(error)
+            if failures:
+                for future in pending:
+                    future.cancel()
+            tick()
+        if failures:
+            raise min(failures, key=_gravity)
+        return {index: future.result() for future, index in futures.items()}
+
+    # one request, on a chunk thread
+
+    def _send_chunk(self, chunk: Chunk) -> Ack:
+        clock = self._road.clock
+        request = prepare_chunk(
+            self.part.name,
+            chunk,
+            self.part.upload_id,
+            self._job.metadata,
+            self._boundary,
+            self._key(f"{self.part.upload_id or 'new'}-{chunk.index}"),
+        )
+        began = clock.monotonic()
+        ack = self._send(request, chunk.index)
+        if not chunk.is_final:
+            upload_id = ack.upload_id if chunk.index == 0 else None
+            self._road.ledger.acknowledge(self.part, chunk.index, chunk.length, upload_id)
+            if upload_id is not None:
+                self.part = replace(self.part, upload_id=upload_id)
+        self._road.announce(
+            events.ChunkAcknowledged(
+                self._job.id, self.part.index, chunk.index, chunk.length, clock.monotonic() - began
+            )
+        )
+        return ack
+
+    def _send(self, request: Request, index: int) -> Ack:
+        def progress(sent: int) -> None:
+            self._sent[index] = sent
+
+        def make_body() -> Body:
+            self._sent[index] = 0
+            body = Body(
+                request, self._source, self._halt, progress=progress, before_last=self._intend(request)
+            )
+            if request.makes_batch:
+                self._last_body = body
+            return body
+
+        def on_retry(attempt: int, seconds: float, problem: Problem) -> None:
+            self._road.announce(
+                events.ChunkRetried(
+                    self._job.id, self.part.index, index, attempt, seconds, problem.code, problem.summary
+                )
+            )
+
+        attempts = Attempts(
+            self._road.settings.attempts,
+            on_retry,
+            on_pause=lambda seconds: self._road.announce(events.ServerSlowedDown(seconds)),
+            on_definite=self._withdraw_intent if request.makes_batch else _nothing,
+        )
+        return self._sender.send(request, make_body, attempts)
+
+    def _intend(self, request: Request) -> Callable[[], None]:
+        """Commit, before the bytes that complete it, that the request for the batch goes out."""
+        if not request.makes_batch:
+            return _nothing
+
+        def intend() -> None:
+            self.part = self._road.ledger.final_goes_out(self.part)
+
+        return intend
+
+    def _withdraw_intent(self) -> None:
+        self.part = self._road.ledger.final_not_sent(self.part)
+
+    def _key(self, what: str) -> str:
+        return f"omrwatchd-{self.part.id}-{self.part.sessions}-{what}"
+
+    def _announce_start(self, chunks: int, resumed: int) -> None:
+        self._road.announce(
+            events.UploadStarted(
+                self._job.id,
+                self.part.name,
+                self.part.index,
+                self.part.size,
+                chunks,
+                resumed,
+                self._job.attempts,
+            )
+        )
+
+
+def _nothing() -> None:
+    pass
+
+
+def _batch_of(ack: Ack) -> str:
+    assert ack.batch_id is not None  # retry.acknowledgement has seen it
+    return ack.batch_id
+
+
+def _gravity(error: BaseException) -> int:
+    """Which of several chunks' failures decides: anything but a fault first, then the gravest fault."""
+    if not isinstance(error, Failed):
+        return 0
+    order = (Kind.UNKNOWN, Kind.SESSION, Kind.SIZE, Kind.CREDENTIALS, Kind.FILE)
+    kind = error.fault.kind
+    return 1 + (order.index(kind) if kind in order else len(order))
+
+
+def _unknown_after_a_crash() -> Fault:
+    problem = Problem(
+        "outcome_unknown",
+        "The daemon ended while the server's last answer was awaited, so the batch may exist.",
+        UNKNOWN_ADVICE,
+    )
+    return Fault(Kind.UNKNOWN, problem)

@@ -1,0 +1,71 @@
+"""What the worker thread does while chunk threads send: progress, heartbeat, a stop, a cancel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from omrwatchd.clock import Clock
+from omrwatchd.delivery.halt import Halt, Why
+from omrwatchd.delivery.upload import PartUpload
+from omrwatchd.model import Job
+from omrwatchd.queue.ledger import Ledger
+from omrwatchd.queue.store import Store
+from omrwatchd.queue.workers import WorkerRow
+
+PROGRESS_SECONDS = 0.5
+"""At most two updates a second reach the database."""
+LAST_ANSWER_GRACE_SECONDS = 3.0
+"""How long a stop waits for an answer whose loss would leave the outcome unknown."""
+_SMOOTHING = 0.3
+
+
+class UploadWatcher:
+    """Ticks for one upload."""
+
+    def __init__(
+        self,
+        job: Job,
+        upload: PartUpload,
+        halt: Halt,
+        stopping: Callable[[], bool],
+        store: Store,
+        ledger: Ledger,
+        row: WorkerRow,
+        clock: Clock,
+    ) -> None:
+        self._job = job
+        self._upload = upload
+        self._halt = halt
+        self._stopping = stopping
+        self._store = store
+        self._ledger = ledger
+        self._row = row
+        self._clock = clock
+        self._stop_seen: float | None = None
+        self._shown_at = clock.monotonic()
+        self._shown_bytes = 0
+        self._rate: float | None = None
+
+    def tick(self) -> None:
+        now = self._clock.monotonic()
+        if self._stopping():
+            self._stop(now)
+        if now - self._shown_at >= PROGRESS_SECONDS:
+            self._show(now)
+            if self._store.cancel_requested(self._job.id):
+                self._halt.give(Why.CANCEL)
+
+    def _stop(self, now: float) -> None:
+        if self._stop_seen is None:
+            self._stop_seen = now
+        if not self._upload.awaits_last_answer or now - self._stop_seen > LAST_ANSWER_GRACE_SECONDS:
+            self._halt.give(Why.STOP)
+
+    def _show(self, now: float) -> None:
+        sent = self._upload.bytes_sent
+        rate = max(0, sent - self._shown_bytes) / (now - self._shown_at)
+        smoothed = rate if self._rate is None else self._rate + _SMOOTHING * (rate - self._rate)
+        self._rate = None if self._shown_bytes == 0 else smoothed
+        self._shown_at, self._shown_bytes = now, sent
+        self._ledger.progress(self._upload.part, min(sent, self._upload.part.size))
+        self._row.beat(self._rate)

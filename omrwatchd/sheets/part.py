@@ -1,0 +1,50 @@
+"""A part of a ZIP, readable like a file although it is none."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from itertools import accumulate
+
+from omrwatchd.sheets.source import Source, check_range
+from omrwatchd.sheets.split import Layout
+
+
+class VirtualPart:
+    """A ``Source`` made of ranges of another one and of new bytes; costs no disk space.
+
+    Holds nothing that changes, so it is as safe across threads as ``source`` is.
+
+    Args:
+        source: the original ZIP.
+        layout: of which bytes the part is made.
+    """
+
+    def __init__(self, source: Source, layout: Layout) -> None:
+        self._source = source
+        self._segments = layout.segments
+        lengths = (len(piece) if isinstance(piece, bytes) else piece.length for piece in layout.segments)
+        self._starts = list(accumulate(lengths, initial=0))
+        self._size = layout.size
+
+    @property
+    def size(self) -> int:
+        return self._size
+
+    def read(self, offset: int, length: int) -> bytes:
+        check_range(offset, length, self._size)
+        blocks = []
+        stop = offset + length
+        index = bisect_right(self._starts, offset) - 1
+        while offset < stop:
+            block = self._read_segment(index, offset - self._starts[index], stop - offset)
+            blocks.append(block)
+            offset += len(block)
+            index += 1
+        return blocks[0] if len(blocks) == 1 else b"".join(blocks)
+
+    def _read_segment(self, index: int, skip: int, want: int) -> bytes:
+        """Up to ``want`` bytes of one segment, behind its first ``skip``."""
+        segment = self._segments[index]
+        if isinstance(segment, bytes):
+            return segment[skip : skip + want]
+        return self._source.read(segment.offset + skip, min(want, segment.length - skip))

@@ -1,0 +1,73 @@
+"""Ranged reads of what is uploaded, and the promise that it has not changed meanwhile."""
+
+from __future__ import annotations
+
+import os
+from typing import Protocol
+
+
+class SourceChanged(Exception):
+    """The file is no longer the one that was inspected: nothing read from it may be sent as finished."""
+
+
+class Source(Protocol):
+    """Bytes of a known length, readable at any offset, from several threads at once."""
+
+    @property
+    def size(self) -> int:
+        """Length in bytes."""
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Exactly ``length`` bytes from ``offset``.
+
+        Raises:
+            SourceChanged: the bytes are no longer those that were inspected.
+            ValueError: the range lies outside.
+            OSError: the file can't be read.
+        """
+
+
+class FileSource:
+    """An open file that must stay as it was when it was inspected.
+
+    The descriptor stays the caller's: it is closed elsewhere, after the last read.
+
+    Args:
+        fd: an open regular file; read with ``pread``, so its position does not move.
+        size: the length in bytes that was inspected.
+        mtime_ns: the modification time, in nanoseconds, that was inspected.
+    """
+
+    def __init__(self, fd: int, size: int, mtime_ns: int) -> None:
+        self._fd = fd
+        self._size = size
+        self._mtime_ns = mtime_ns
+
+    @property
+    def size(self) -> int:
+        return self._size
+
+    def read(self, offset: int, length: int) -> bytes:
+        check_range(offset, length, self._size)
+        self._check()
+        blocks = []
+        have = 0
+        while have < length:
+            block = os.pread(self._fd, length - have, offset + have)
+            if not block:
+                raise SourceChanged("the file became shorter while it was read")
+            blocks.append(block)
+            have += len(block)
+        self._check()
+        return blocks[0] if len(blocks) == 1 else b"".join(blocks)
+
+    def _check(self) -> None:
+        now = os.fstat(self._fd)
+        if (now.st_size, now.st_mtime_ns) != (self._size, self._mtime_ns):
+            raise SourceChanged("the file was changed while it was read")
+
+
+def check_range(offset: int, length: int, size: int) -> None:
+    """Raise ``ValueError`` unless the range lies within ``size`` bytes."""
+    if offset < 0 or length < 0 or offset + length > size:
+        raise ValueError(f"{length} bytes at {offset} lie outside of {size} bytes")
