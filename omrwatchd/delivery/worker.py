@@ -59,6 +59,13 @@ class Worker(Service):
         self._backoff = Backoff()
         self._shown: tuple[WorkerState, str | None, int | None] | None = None
         self._beat_at = 0.0
+        self._uploading = False
+
+    def stop(self) -> None:
+        """An upload's own ticks end it with care; a probe or a question at the gate ends at once."""
+        super().stop()
+        if not self._uploading:
+            self._tools.road.transport.wake()
 
     def run(self) -> None:
         self._store.release_abandoned()
@@ -194,7 +201,11 @@ class Worker(Service):
             job, upload, halt, lambda: self.stopping, self._store, ledger, self._row, self._clock
         )
         began = self._clock.monotonic()
-        batch_id = upload.run(watcher.tick)
+        self._uploading = True
+        try:
+            batch_id = upload.run(watcher.tick)
+        finally:
+            self._uploading = False
         part = ledger.batch_created(upload.part, batch_id)
         self._backoff.reset()
         self._row.cool_down(self._clock.now() + self._tools.settings.queue.cooldown_seconds)

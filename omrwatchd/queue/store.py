@@ -168,9 +168,7 @@ class Store:
         with self._writer.begin() as connection:
             self._move(connection, job.id, job.status, new, **problem_columns(problem))
             connection.execute(
-                update(parts)
-                .where(parts.c.job_id == job.id, parts.c.batch_id.is_(None))
-                .values(status=new)
+                update(parts).where(parts.c.job_id == job.id, parts.c.batch_id.is_(None)).values(status=new)
             )
 
     def give_back(self, job: Job, *, attempted: bool, problem: Problem | None = None) -> None:

@@ -28,9 +28,11 @@ class VirtualPart:
 
     @property
     def size(self) -> int:
+        """Length in bytes."""
         return self._size
 
     def read(self, offset: int, length: int) -> bytes:
+        """Exactly ``length`` bytes from ``offset``; raises as ``Source.read`` does."""
         check_range(offset, length, self._size)
         blocks = []
         stop = offset + length

@@ -45,9 +45,11 @@ class FileSource:
 
     @property
     def size(self) -> int:
+        """Length in bytes."""
         return self._size
 
     def read(self, offset: int, length: int) -> bytes:
+        """Exactly ``length`` bytes from ``offset``; raises as ``Source.read`` does."""
         check_range(offset, length, self._size)
         self._check()
         blocks = []

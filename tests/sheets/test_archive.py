@@ -57,12 +57,14 @@ def agrees(archive: Archive, data: bytes) -> None:
         assert entry.name.decode("utf-8" if entry.flags & 0x800 else "cp437") == info.orig_filename
 
 
+@settings(deadline=None)
 @given(zips)
 def test_agrees_with_zipfile(data: bytes) -> None:
     """Every ZIP that zipfile writes is accepted, and its entries are what zipfile says they are."""
     agrees(read(data), data)
 
 
+@settings(deadline=None)
 @given(zips)
 def test_spans_are_exact(data: bytes) -> None:
     """Entries written one behind the other touch: descriptors are measured to the byte."""
@@ -113,6 +115,7 @@ def test_every_cut_is_noticed(streamed: bool) -> None:
         refusal(data[:length])
 
 
+@settings(deadline=None)
 @given(zips, st.data())
 def test_random_cuts_are_noticed(data: bytes, choose: st.DataObject) -> None:
     """A file cut off anywhere, or with its beginning gone, is refused; never another exception."""
@@ -127,7 +130,7 @@ def test_says_that_the_end_is_missing() -> None:
     assert problem.advice == "Save or copy the file again."
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(zips, st.data())
 def test_changed_bytes_never_crash(data: bytes, choose: st.DataObject) -> None:
     """Damage anywhere leads to an archive or a sentence, and to nothing else."""
@@ -139,12 +142,14 @@ def test_changed_bytes_never_crash(data: bytes, choose: st.DataObject) -> None:
     survives(bytes(broken))
 
 
+@settings(deadline=None)
 @given(zips, zips, st.data())
 def test_spliced_zips_never_crash(one: bytes, two: bytes, choose: st.DataObject) -> None:
     """The head of one ZIP and the tail of another lead to an archive or a sentence."""
     survives(one[: choose.draw(st.integers(0, len(one)))] + two[choose.draw(st.integers(0, len(two))) :])
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200), st.binary(max_size=60))
 def test_noise_never_crashes(head: bytes, tail: bytes) -> None:
     """An end record with random numbers in it leads to an archive or a sentence."""

@@ -42,7 +42,7 @@ def is_sound(data: bytes) -> None:
         unzip_test(path)
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(zips.filter(lambda data: read(data).sheets > 1), st.integers(1, 4), st.integers(1, 2))
 def test_parts_are_zips_with_the_same_entries(data: bytes, most: int, pages: int) -> None:
     """unzip and zipfile accept each part; every sheet is in one part, byte for byte, in order."""
@@ -81,6 +81,7 @@ def test_every_kind_of_zip_can_be_split(streamed: bool, reverse: bool, prefix: b
             assert archive.comment == b"hi"
 
 
+@settings(deadline=None)
 @given(zips.filter(lambda data: read(data).sheets > 1), st.data())
 def test_any_range_is_that_of_the_whole(data: bytes, choose: st.DataObject) -> None:
     """A read at any offset gives the bytes that a read of the whole gives there."""

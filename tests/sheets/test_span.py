@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from omrwatchd.sheets.records import BadZip, Central
@@ -33,6 +33,7 @@ def ends_of(data: bytes, records: list[Central]) -> list[int]:
 numbers = st.integers(0, 2**32 - 1) | st.sampled_from([0, 12, 0x08074B50, 0x04034B50])
 
 
+@settings(deadline=None)
 @given(numbers, numbers, st.sampled_from([b"", b"PK\x07\x08"]), st.sampled_from(["<3I", "<IQQ"]))
 def test_every_kind_of_descriptor_is_measured(crc: int, size: int, signature: bytes, sizes: str) -> None:
     """With a signature or without, 32 or 64 bits wide: an entry ends where the next begins."""

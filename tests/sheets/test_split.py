@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from omrwatchd.sheets.directory import move_record
@@ -51,6 +51,7 @@ def test_names_keep_their_suffix(name: str, part: str) -> None:
     assert plan(sheets(2), 1, 1, name)[0].name == part
 
 
+@settings(deadline=None)
 @given(st.integers(0, 400), st.integers(0, 60), st.integers(1, 5))
 def test_parts_are_balanced_and_whole(count: int, most: int, pages: int) -> None:
     """Every sheet in exactly one part, in order; none over the limit; groups together; as few as can be."""
@@ -100,6 +101,7 @@ def pack(fields: list[tuple[int, bytes]]) -> bytes:
     return b"".join(struct.pack("<HH", kind, len(data)) + data for kind, data in fields)
 
 
+@settings(deadline=None)
 @given(numbers, numbers, numbers, numbers, others, others, st.booleans(), st.booleans())
 def test_a_moved_record_keeps_all_but_its_offset(
     size: int,

@@ -124,5 +124,5 @@ zips = st.builds(
     reverse=st.booleans(),
     prefix=stubs,
     prefix_counted=st.booleans(),
-    comment=st.binary(max_size=30),
+    comment=st.binary(max_size=30).filter(lambda comment: b"PK" not in comment),  # zipfile is misled by it
 )

@@ -1,0 +1,5 @@
+"""`python -m omrwatchd`."""
+
+from omrwatchd.cli.main import entry
+
+entry()

@@ -1,0 +1,202 @@
+"""The command line. Each command imports what it needs when it runs: `status` must answer at once."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+from omrwatchd import __version__
+from omrwatchd.errors import Problem
+
+if TYPE_CHECKING:
+    from omrwatchd.queue.views import Views
+    from omrwatchd.settings import Settings
+
+app = typer.Typer(
+    help="Delivers finished ZIPs of scanned answer sheets from a folder to an OMR server.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+
+
+class _Given:
+    """What stands before the command."""
+
+    config: Path | None = None
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"omrwatchd {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            "--config",
+            "-c",
+            help="The configuration; else $OMRWATCHD_CONFIG, else /etc/omrwatchd/config.toml.",
+            dir_okay=False,
+        ),
+    ] = None,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    _Given.config = config
+
+
+@app.command(epilog="Example: omrwatchd --config /etc/omrwatchd/config.toml run")
+def run(
+    until_idle: Annotated[
+        bool, typer.Option("--until-idle", help="Exit when everything in the folder is delivered.")
+    ] = False,
+) -> None:
+    """Run the daemon: watch the folders, deliver what is dropped there."""
+    from omrwatchd.ops import logs
+    from omrwatchd.service import Daemon
+
+    settings = _settings()
+    _refuse_unless_ready(settings)
+    logs.configure(settings.log)
+    raise typer.Exit(Daemon(settings).run(until_idle=until_idle))
+
+
+@app.command(epilog="Example: omrwatchd --config my.toml check")
+def check() -> None:
+    """Check the configuration and the folders it names."""
+    settings = _settings()
+    _refuse_unless_ready(settings)
+    print(f"The configuration {_config_file()} is good.")
+    for watch in settings.watch:
+        print(f"  {watch.drop} -> {settings.server.uploads_go_to} ({watch.upload_type})")
+        print(f"    delivered: {watch.done_folder}   failed: {watch.failed_folder}")
+    print(f"  queue: {settings.queue_file}")
+    print(f"  summary: {settings.summary_file}")
+
+
+@app.command(epilog="Example: omrwatchd status --json")
+def status(
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Show every finished file, not just 20.")] = False,
+) -> None:
+    """Show what the daemon is doing, and each file."""
+    snapshot = _views().snapshot(everything=everything)
+    if as_json:
+        print(json.dumps(snapshot.document(), ensure_ascii=False, indent=2))
+        return
+    from rich.console import Console
+
+    from omrwatchd.cli.render import table
+
+    Console(highlight=False).print(table(snapshot))
+
+
+@app.command(epilog="Example: omrwatchd summary --since 7d --format csv > week.csv")
+def summary(
+    since: Annotated[str, typer.Option(help="A day (2026-11-01), 'today', or a span such as 7d.")] = "",
+    form: Annotated[str, typer.Option("--format", help="table, csv or json.")] = "table",
+) -> None:
+    """List the files that were delivered or failed."""
+    from omrwatchd.cli.summary import show
+
+    show(_views(), since, form)
+
+
+@app.command(epilog="Example: omrwatchd receiver --dir /tmp/omr --port 8099 --token secret")
+def receiver(
+    directory: Annotated[Path, typer.Option("--dir", help="Where what arrives is kept.")],
+    token: Annotated[str, typer.Option(envvar="OMRWATCHD_RECEIVER_TOKEN", help="The token to ask for.")],
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(help="The port to listen on; 0: any free one.", min=0, max=65535)
+    ] = 8099,
+    control: Annotated[
+        bool, typer.Option("--control", help="Serve /_control, which makes it misbehave on demand.")
+    ] = False,
+) -> None:
+    """Run the reference OMR server, for trials and tests."""
+    try:
+        from omrwatchd.receiver.server import serve
+    except ImportError as error:
+        _needs_extra(error)
+    serve(
+        directory,
+        token,
+        host,
+        port,
+        control,
+        ready=lambda base_url: print(f"listening on {base_url}", flush=True),
+    )
+
+
+@app.command(epilog="Example: omrwatchd demo --keep")
+def demo(
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the folders behind to look at.")] = False,
+) -> None:
+    """Show the whole road: drawn sheets, a server on loopback, the real daemon."""
+    try:
+        from omrwatchd.cli.demo.run import run_demo
+    except ImportError as error:
+        _needs_extra(error)
+    raise typer.Exit(run_demo(keep))
+
+
+def _needs_extra(error: ImportError) -> NoReturn:
+    raise Problem(
+        "extra_missing", f"{error.name} is not installed.", "Install it with: pip install 'omrwatchd[demo]'"
+    ) from None
+
+
+def _config_file() -> Path:
+    from omrwatchd.settings import find_file
+
+    return find_file(_Given.config)
+
+
+def _settings() -> Settings:
+    from omrwatchd.settings import load
+
+    return load(_config_file())
+
+
+def _views() -> Views:
+    from omrwatchd.clock import SystemClock
+    from omrwatchd.queue.views import Views
+
+    return Views(_settings().queue_file, SystemClock())
+
+
+def _refuse_unless_ready(settings: Settings) -> None:
+    from omrwatchd.ops.preflight import problems
+
+    found = problems(settings)
+    for problem in found:
+        print(f"omrwatchd: {problem.sentence()}", file=sys.stderr)
+    if found:
+        raise typer.Exit(EXIT_USAGE)
+
+
+def entry() -> NoReturn:
+    """The program: a Problem becomes one sentence and an exit code."""
+    try:
+        app()
+    except Problem as problem:
+        # the sentence may quote names from the file system that no terminal's encoding knows
+        words = f"omrwatchd: {problem.sentence()}".encode("utf-8", "backslashreplace").decode("utf-8")
+        print(words, file=sys.stderr)
+        sys.exit(EXIT_USAGE if problem.code.startswith(("config_", "usage_")) else EXIT_FAILED)
+    except BrokenPipeError:
+        sys.exit(EXIT_FAILED)
+    sys.exit(0)

@@ -1,0 +1,1 @@
+"""For those who run it: logs, systemd, the checks before a start."""

@@ -1,0 +1,89 @@
+"""What must hold before a start, said in one sentence for each thing that does not."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from omrwatchd.delivery.credentials import read_token
+from omrwatchd.errors import Problem
+from omrwatchd.settings import Settings, Watch
+
+
+def problems(settings: Settings) -> list[Problem]:
+    """Everything that keeps the daemon from working with these settings."""
+    found = [*_token(settings), *_tls_files(settings)]
+    for number, watch in enumerate(settings.watch):
+        found += _folders(watch, "watch" if number == 0 else f"watch[{number}]")
+    found += _file_place("queue.path", settings.queue_file)
+    found += _file_place("summary.path", settings.summary_file)
+    return found
+
+
+def _token(settings: Settings) -> Iterator[Problem]:
+    try:
+        read_token(settings.server)
+    except Problem as problem:
+        yield problem
+
+
+def _tls_files(settings: Settings) -> Iterator[Problem]:
+    server = settings.server
+    for key in ("ca_file", "client_cert", "client_key"):
+        file: Path | None = getattr(server, key)
+        if file is not None and not (file.is_file() and os.access(file, os.R_OK)):
+            yield Problem("file_unreadable", f"server.{key} {file} is no readable file.", "Check its path.")
+
+
+def _folders(watch: Watch, key: str) -> Iterator[Problem]:
+    if not watch.drop.is_dir():
+        yield Problem(
+            "folder_missing",
+            f"{key}.drop {watch.drop} is not an existing folder.",
+            "Make it, or mount the share.",
+        )
+    else:
+        yield from _writable(f"{key}.drop", watch.drop)
+    for name, folder in (("done", watch.done_folder), ("failed", watch.failed_folder)):
+        yield from _writable(f"{key}.{name}", folder)
+    yield from _nested(watch, key)
+
+
+def _nested(watch: Watch, key: str) -> Iterator[Problem]:
+    """Settings compare the paths as they are written; links may still join them."""
+    drop = watch.drop.resolve()
+    for name, folder in (("done", watch.done_folder), ("failed", watch.failed_folder)):
+        target = folder.resolve()
+        if drop.is_relative_to(target) or target.is_relative_to(drop):
+            yield Problem(
+                "folders_nested",
+                f"{key}.drop {watch.drop} and {key}.{name} {folder} lie inside one another.",
+                "Put them side by side.",
+            )
+
+
+def _writable(key: str, folder: Path) -> Iterator[Problem]:
+    """The folder, or the nearest existing one above it in which it would be made, can be written."""
+    place = folder
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    if not place.is_dir():
+        yield Problem("no_folder", f"{key} {folder} can't be made: {place} is no folder.", "Check the path.")
+    elif not os.access(place, os.W_OK | os.X_OK):
+        yield Problem(
+            "folder_not_writable",
+            f"{key} {folder} can't be written by this user.",
+            "Give the user that runs omrwatchd write permission.",
+        )
+
+
+def _file_place(key: str, file: Path) -> Iterator[Problem]:
+    if file.is_dir():
+        yield Problem("not_a_file", f"{key} {file} is a folder.", "Name a file in it.")
+    elif file.exists() and not os.access(file, os.R_OK | os.W_OK):
+        yield Problem(
+            "file_not_writable", f"{key} {file} can't be written by this user.", "Check its rights."
+        )
+    else:
+        yield from _writable(key, file.parent)

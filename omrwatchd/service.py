@@ -1,0 +1,162 @@
+"""The daemon: makes the rooms' inhabitants, joins them, and answers to signals."""
+
+from __future__ import annotations
+
+import os
+import queue
+import signal
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from types import FrameType
+
+from omrwatchd import __version__, events
+from omrwatchd.clock import Clock, SystemClock
+from omrwatchd.delivery.client import Client
+from omrwatchd.delivery.closing import Closing
+from omrwatchd.delivery.credentials import Credentials
+from omrwatchd.delivery.filing import Filing
+from omrwatchd.delivery.hold import Probe
+from omrwatchd.delivery.processing import ProcessingGate
+from omrwatchd.delivery.retry import Pause
+from omrwatchd.delivery.summary import SummaryLog
+from omrwatchd.delivery.upload import Road
+from omrwatchd.delivery.worker import Tools, Worker
+from omrwatchd.events import Hooks
+from omrwatchd.intake.lease import ignore_lease_signal
+from omrwatchd.intake.loop import Intake
+from omrwatchd.ops import logs
+from omrwatchd.ops.systemd import Notifier
+from omrwatchd.queue.database import open_database, open_quick
+from omrwatchd.queue.ledger import Ledger
+from omrwatchd.queue.store import Store
+from omrwatchd.queue.workers import WorkerRow
+from omrwatchd.settings import Settings
+
+STOP_SECONDS = 4.5
+"""A stop is over within 5 s, whatever a thread is doing; what is left then resumes at the next start."""
+DRAIN_POLL_SECONDS = 0.2
+
+
+class Daemon:
+    """One run of the daemon, from start to a clean end."""
+
+    def __init__(self, settings: Settings, clock: Clock | None = None) -> None:
+        self._settings = settings
+        self._clock = clock or SystemClock()
+        self._announce = Hooks([logs.listener()])
+        self._notifier = Notifier()
+        # SimpleQueue: a signal handler may put into it while the main thread is inside its get
+        self._word: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._death: tuple[str, BaseException] | None = None
+
+    def run(self, *, until_idle: bool = False) -> int:
+        """Work until a signal (or, ``until_idle``, until nothing is left); the exit code.
+
+        Raises:
+            Problem: the queue can't be used.
+        """
+        ignore_lease_signal()
+        with self._inhabitants() as (worker, intake, store):
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, self._on_signal)
+            worker.start()
+            intake.start()
+            self._notifier.ready()
+            self._announce(
+                events.DaemonStarted(
+                    __version__,
+                    str(self._settings.queue_file),
+                    tuple(str(watch.drop) for watch in self._settings.watch),
+                )
+            )
+            reason = self._wait(intake, store, until_idle=until_idle)
+            self._notifier.stopping()
+            self._announce(events.DaemonStopping(reason))
+            ended = self._stop(worker, intake)
+            code = 0 if self._death is None else 1
+            self._announce(events.DaemonStopped(code))
+            if not ended:
+                # A thread is stuck in the kernel (a dead share, a connect into nowhere). What it was at is
+                # on disk as unfinished and is resumed at the next start; nothing is gained by waiting.
+                sys.stderr.flush()
+                os._exit(code)
+        return code
+
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        self._word.put(signal.Signals(number).name)
+
+    def _on_death(self, thread: str, death: BaseException) -> None:
+        self._death = (thread, death)
+        self._announce(events.ThreadDied(thread, f"{type(death).__name__}: {death}"))
+        self._word.put(f"{thread} died")
+
+    def _wait(self, intake: Intake, store: Store, *, until_idle: bool) -> str:
+        while True:
+            try:
+                return self._word.get(timeout=DRAIN_POLL_SECONDS if until_idle else None)
+            except queue.Empty:
+                # intake first: what it puts into the queue between the two looks is seen by the second
+                if intake.quiet and not store.busy():
+                    return "idle"
+
+    def _stop(self, worker: Worker, intake: Intake) -> bool:
+        """Ask both threads to end; whether they did in time."""
+        intake.stop()
+        worker.stop()
+        deadline = self._clock.monotonic() + STOP_SECONDS
+        return all([thread.join(max(0.0, deadline - self._clock.monotonic())) for thread in (intake, worker)])
+
+    @contextmanager
+    def _inhabitants(self) -> Iterator[tuple[Worker, Intake, Store]]:
+        settings, clock, file = self._settings, self._clock, self._settings.queue_file
+        engine = open_database(file, create=True)
+        quick = open_quick(file)
+        store = Store(engine, clock)
+        row = WorkerRow(engine, quick, clock)
+        row.register()
+        client = Client(settings.server, settings.upload)
+        credentials = Credentials(settings.server)
+        pool = ThreadPoolExecutor(settings.upload.concurrency, thread_name_prefix="chunk")
+        road = Road(
+            transport=client,
+            credentials=credentials,
+            ledger=Ledger(engine, quick, clock),
+            settings=settings.upload,
+            clock=clock,
+            announce=self._announce,
+            pool=pool,
+            pause=Pause(clock),
+        )
+        filing = Filing(store, clock, settings.watch_named)
+        worker = Worker(
+            Tools(
+                settings=settings,
+                store=store,
+                row=row,
+                road=road,
+                gate=ProcessingGate(client, credentials, settings.processing),
+                probe=Probe(client, credentials, settings.server.probe_path),
+                closing=Closing(store, filing, SummaryLog(settings.summary_file), clock, self._announce),
+                clock=clock,
+            ),
+            self._on_death,
+        )
+        intake = Intake(
+            settings.watch,
+            store,
+            clock,
+            self._announce,
+            settings.queue.max_files,
+            worker.bell.set,
+            self._on_death,
+        )
+        try:
+            yield worker, intake, store
+        finally:
+            client.wake()
+            pool.shutdown(wait=False, cancel_futures=True)
+            client.close()
+            quick.dispose()
+            engine.dispose()
