@@ -23,9 +23,10 @@ from omrwatchd.delivery.retry import Pause
 from omrwatchd.delivery.summary import SummaryLog
 from omrwatchd.delivery.upload import Road
 from omrwatchd.delivery.worker import Tools, Worker
-from omrwatchd.events import Hooks
+from omrwatchd.events import Announce, Hooks
 from omrwatchd.intake.lease import ignore_lease_signal
 from omrwatchd.intake.loop import Intake
+from omrwatchd.lifecycle import Died
 from omrwatchd.ops import logs
 from omrwatchd.ops.systemd import Notifier
 from omrwatchd.queue.database import open_database, open_quick
@@ -110,53 +111,63 @@ class Daemon:
 
     @contextmanager
     def _inhabitants(self) -> Iterator[tuple[Worker, Intake, Store]]:
-        settings, clock, file = self._settings, self._clock, self._settings.queue_file
-        engine = open_database(file, create=True)
-        quick = open_quick(file)
-        store = Store(engine, clock)
-        row = WorkerRow(engine, quick, clock)
-        row.register()
-        client = Client(settings.server, settings.upload)
-        credentials = Credentials(settings.server)
-        pool = ThreadPoolExecutor(settings.upload.concurrency, thread_name_prefix="chunk")
-        road = Road(
-            transport=client,
-            credentials=credentials,
-            ledger=Ledger(engine, quick, clock),
-            settings=settings.upload,
-            clock=clock,
-            announce=self._announce,
-            pool=pool,
-            pause=Pause(clock),
-        )
-        filing = Filing(store, clock, settings.watch_named)
-        worker = Worker(
-            Tools(
-                settings=settings,
-                store=store,
-                row=row,
-                road=road,
-                gate=ProcessingGate(client, credentials, settings.processing),
-                probe=Probe(client, credentials, settings.server.probe_path),
-                closing=Closing(store, filing, SummaryLog(settings.summary_file), clock, self._announce),
-                clock=clock,
-            ),
-            self._on_death,
-        )
-        intake = Intake(
-            settings.watch,
-            store,
-            clock,
-            self._announce,
-            settings.queue.max_files,
-            worker.bell.set,
-            self._on_death,
-        )
-        try:
+        settings = self._settings
+        with delivery(settings, self._clock, self._announce, self._on_death) as (worker, store):
+            intake = Intake(
+                settings.watch,
+                store,
+                self._clock,
+                self._announce,
+                settings.queue.max_files,
+                worker.bell.set,
+                self._on_death,
+            )
             yield worker, intake, store
-        finally:
-            client.wake()
-            pool.shutdown(wait=False, cancel_futures=True)
-            client.close()
-            quick.dispose()
-            engine.dispose()
+
+
+@contextmanager
+def delivery(
+    settings: Settings, clock: Clock, announce: Announce, on_death: Died
+) -> Iterator[tuple[Worker, Store]]:
+    """The right half of the road on its queue: a worker, not started yet, and the store it takes from.
+
+    Raises:
+        Problem: ``queue_unusable``, ``queue_in_use``, or a TLS file of the settings that is none.
+    """
+    file = settings.queue_file
+    engine, quick = open_database(file, create=True), open_quick(file)
+    store = Store(engine, clock)
+    row = WorkerRow(engine, quick, clock)
+    client = Client(settings.server, settings.upload)
+    credentials = Credentials(settings.server)
+    pool = ThreadPoolExecutor(settings.upload.concurrency, thread_name_prefix="chunk")
+    road = Road(
+        transport=client,
+        credentials=credentials,
+        ledger=Ledger(engine, quick, clock),
+        settings=settings.upload,
+        clock=clock,
+        announce=announce,
+        pool=pool,
+        pause=Pause(clock),
+    )
+    filing = Filing(store, clock, settings.watch_named)
+    tools = Tools(
+        settings=settings,
+        store=store,
+        row=row,
+        road=road,
+        gate=ProcessingGate(client, credentials, settings.processing),
+        probe=Probe(client, credentials, settings.server.probe_path),
+        closing=Closing(store, filing, SummaryLog(settings.summary_file), clock, announce),
+        clock=clock,
+    )
+    try:
+        row.register()
+        yield Worker(tools, on_death), store
+    finally:
+        client.wake()
+        pool.shutdown(wait=False, cancel_futures=True)
+        client.close()
+        quick.dispose()
+        engine.dispose()

@@ -92,12 +92,14 @@ class BatchStore:
         building = self._folder / f".{batch_id}"
         building.mkdir()
         home = self._folder / batch_id
+        # A picture's own hash is of no use for one large file, and would take as long again.
         whole = hashlib.sha256()
         files = []
         for number, (name, pieces) in enumerate(items):
             stored = f"{number:06d}.bin" if delivery.upload_type == "images" else "upload.zip"
-            size, digest = self._assemble(building / stored, pieces, whole)
-            files.append(BatchFile(name, size, digest, home / stored))
+            own = hashlib.sha256() if len(items) > 1 else None
+            size = self._assemble(building / stored, pieces, [whole, own] if own else [whole])
+            files.append(BatchFile(name, size, (own or whole).hexdigest(), home / stored))
         batch = Batch(
             **vars(delivery),
             batch_id=batch_id,
@@ -113,20 +115,18 @@ class BatchStore:
             self._batches[batch_id] = batch
         return batch
 
-    def _assemble(self, target: Path, pieces: Sequence[Path], whole: Any) -> tuple[int, str]:
-        own = hashlib.sha256()
+    def _assemble(self, target: Path, pieces: Sequence[Path], hashes: Sequence[hashlib._Hash]) -> int:
         size = 0
-        with contextlib.ExitStack() as stack:
-            out = stack.enter_context(open(target, "wb")) if self._keep_data else None
+        with open(target, "wb") if self._keep_data else contextlib.nullcontext() as out:
             for piece in pieces:
                 with open(piece, "rb") as source:
                     while block := source.read(_BLOCK):
-                        own.update(block)
-                        whole.update(block)
                         size += len(block)
+                        for digest in hashes:
+                            digest.update(block)
                         if out:
                             out.write(block)
-        return size, own.hexdigest()
+        return size
 
     def start(self, batch_id: str) -> bool:
         """Note that its processing was started; False when there is no such batch."""

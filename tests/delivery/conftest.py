@@ -1,0 +1,118 @@
+"""A real worker on a real queue, talking to a real server on a real socket."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+
+from omrwatchd.delivery.worker import Worker
+from omrwatchd.events import Event, Hooks
+from omrwatchd.model import Identity, Job, Metadata, NewJob, NewPart, Status
+from omrwatchd.queue.store import Store
+from omrwatchd.receiver import Receiver
+from omrwatchd.service import delivery
+from omrwatchd.settings import MIB, Settings
+from tests.waiting import HurriedClock, until
+from tests.zips import write_zip
+
+E = TypeVar("E", bound=Event)
+
+
+@dataclass
+class Station:
+    """A scanner station without its intake: tests put jobs into the queue themselves."""
+
+    folder: Path
+    settings: Settings
+    worker: Worker
+    store: Store
+    events: list[Event]
+    deaths: list[BaseException] = field(default_factory=list)
+
+    def drop(self, name: str = "scan.zip", *, size: int = 3_000, metadata: Metadata | None = None) -> Job:
+        path = write_zip(self.folder / "drop" / name, size=size)
+        found = path.stat()
+        part = NewPart(name, 3, found.st_size, stop_sheet=3)
+        job_id = self.store.admit(
+            NewJob(
+                path=os.fsencode(path),
+                name=name,
+                watch="default",
+                identity=Identity(found.st_size, found.st_mtime_ns, found.st_ino),
+                metadata=metadata or Metadata(),
+                sheets=3,
+                parts=(part,),
+            )
+        )
+        return self.store.job(job_id)
+
+    def job(self, job: Job) -> Job:
+        return self.store.job(job.id)
+
+    def ends(self, job: Job, status: Status, seconds: float = 30.0) -> Job:
+        """Wait until the job is in ``status``, filed and summed up."""
+
+        def over() -> bool:
+            assert not self.deaths, self.deaths
+            now = self.job(job)
+            return now.status is status and now.summary_at is not None
+
+        until(over, seconds, f"{job.name} {status}")
+        return self.job(job)
+
+    def announced(self, kind: type[E]) -> list[E]:
+        return [event for event in self.events if isinstance(event, kind)]
+
+    def await_event(self, kind: type[E], seconds: float = 30.0) -> E:
+        return until(lambda: self.announced(kind), seconds, kind.__name__)[0]
+
+
+@pytest.fixture
+def receiver(tmp_path: Path) -> Iterator[Receiver]:
+    with Receiver(tmp_path / "server", token="right-token") as running:
+        yield running
+
+
+OpenStation = Callable[..., contextlib.AbstractContextManager[Station]]
+
+
+@pytest.fixture
+def open_station(tmp_path: Path, receiver: Receiver) -> OpenStation:
+    """Opens the station; opening it again is a restart on the same queue."""
+
+    @contextlib.contextmanager
+    def open_it(*, start: bool = True, **sections: dict[str, Any]) -> Iterator[Station]:
+        (tmp_path / "drop").mkdir(exist_ok=True)
+        table: dict[str, dict[str, Any]] = {
+            "server": {"base_url": receiver.base_url, "token": "right-token"},
+            "upload": {"chunk_size": MIB, "direct_limit": 2 * MIB},
+            "queue": {"path": tmp_path / "queue.db", "cooldown_seconds": 0.05},
+            "summary": {"path": tmp_path / "summary.jsonl"},
+        }
+        for name, values in sections.items():
+            table[name] = table.get(name, {}) | values
+        settings = Settings(watch=({"drop": tmp_path / "drop"},), **table)  # type: ignore[arg-type]
+        announced: list[Event] = []
+        deaths: list[BaseException] = []
+        hooks = Hooks([announced.append])
+        with delivery(settings, HurriedClock(), hooks, lambda _name, death: deaths.append(death)) as (
+            worker,
+            store,
+        ):
+            station = Station(tmp_path, settings, worker, store, announced, deaths)
+            if start:
+                worker.start()
+            try:
+                yield station
+            finally:
+                worker.stop()
+                assert worker.join(5), "the worker did not stop within 5 s"
+        assert not deaths
+
+    return open_it
