@@ -97,7 +97,8 @@ def open_station(tmp_path: Path, receiver: Receiver) -> OpenStation:
         }
         for name, values in sections.items():
             table[name] = table.get(name, {}) | values
-        settings = Settings(watch=({"drop": tmp_path / "drop"},), **table)  # type: ignore[arg-type]
+        watch = {"drop": tmp_path / "drop"} | table.pop("watch", {})
+        settings = Settings(watch=(watch,), **table)  # type: ignore[arg-type]
         announced: list[Event] = []
         deaths: list[BaseException] = []
         hooks = Hooks([announced.append])
