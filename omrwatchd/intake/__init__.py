@@ -1,0 +1,1 @@
+"""What puts into the queue: it notices files, waits until they are finished, looks inside, admits."""

@@ -1,0 +1,259 @@
+"""One drop folder: what lies in it, how far each file is, and what to do about it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from omrwatchd import events
+from omrwatchd.clock import Clock
+from omrwatchd.errors import Problem
+from omrwatchd.events import Announce
+from omrwatchd.intake import settle
+from omrwatchd.intake.admit import Admitted, NotWhole, NotYet, Outcome, Refused, admit, refuse
+from omrwatchd.intake.mounts import Mount, mount_of
+from omrwatchd.intake.scan import FolderLost, Found, display_name, scan
+from omrwatchd.intake.settle import Observation, Rules, Track, Verdict
+from omrwatchd.model import Arriving
+from omrwatchd.queue.store import AlreadyQueued, Store
+from omrwatchd.settings import Watch
+
+SETTLE_SECONDS, SETTLE_SECONDS_NETWORK = 5.0, 10.0
+RESCAN_SECONDS, RESCAN_SECONDS_WITHOUT_HINTS = 30.0, 5.0
+STILL_GROWING_SECONDS = 20 * 60.0
+LONGEST_RETRY_SECONDS = 60.0
+ASK_AGAIN_SECONDS = 2.0
+
+
+@dataclass(slots=True)
+class Arrival:
+    """A file on its way in."""
+
+    track: Track
+    why: str = "seen"
+    looked_into: Observation | None = None
+    """What was found to be no whole ZIP: not looked into again before it changes."""
+    problem: Problem | None = None
+    needs_room: bool = False
+    growth_told: float | None = None
+    ask_again: bool = False
+    """Settled, but open in a writer or unreadable: what may end without a change of the file."""
+    unreadable_told: bool = False
+
+
+class DropFolder:
+    """The state of one [[watch]]; used on the intake thread alone."""
+
+    def __init__(self, watch: Watch, store: Store, clock: Clock, announce: Announce) -> None:
+        self.watch = watch
+        self.path = os.fsencode(watch.drop)
+        self._store = store
+        self._clock = clock
+        self._announce = announce
+        self._mount: Mount | None = mount_of(self.path)
+        self._arrivals: dict[bytes, Arrival] = {}
+        self._unreadable: frozenset[bytes] = frozenset()
+        self._lost_tries = 0
+        self._device: int | None = None
+        self.scanned = False
+        """Whether a whole scan has been made."""
+        self.due = 0.0
+        """When to look again (monotonic seconds), hints aside."""
+        self.wants_hints = watch.observer == "hints" or (
+            watch.observer == "auto" and (self._mount is None or self._mount.gives_hints)
+        )
+        self.hears_hints = False
+
+    @property
+    def lost(self) -> bool:
+        return self._lost_tries > 0
+
+    @property
+    def quiet(self) -> bool:
+        """Scanned, and nothing in it that may still be delivered."""
+        return self.scanned and not self.lost and not self._arrivals
+
+    @property
+    def has_to_wait_for_room(self) -> bool:
+        """A finished file lies here that the full queue could not take."""
+        return any(arrival.needs_room for arrival in self._arrivals.values())
+
+    def arriving(self) -> dict[bytes, Arriving]:
+        return {
+            path: Arriving(display_name(os.path.basename(path)), arrival.track.latest.size, arrival.why)
+            for path, arrival in self._arrivals.items()
+        }
+
+    @property
+    def _is_network(self) -> bool:
+        return self._mount is not None and self._mount.is_network
+
+    @property
+    def _rules(self) -> Rules:
+        default = SETTLE_SECONDS_NETWORK if self._is_network else SETTLE_SECONDS
+        return Rules(self.watch.settle_seconds or default, self.watch.give_up_seconds)
+
+    @property
+    def _rescan_seconds(self) -> float:
+        default = RESCAN_SECONDS if self.hears_hints else RESCAN_SECONDS_WITHOUT_HINTS
+        return self.watch.rescan_seconds or default
+
+    def look(self, room: int) -> int:
+        """Scan, and queue what is finished while there is ``room`` (jobs); how many rows were made."""
+        now = self._clock.monotonic()
+        try:
+            found = self._scan()
+        except FolderLost as loss:
+            self._report_lost(str(loss), now)
+            return 0
+        self._report_back()
+        queued = self._store.open_paths()
+        files = [file for file in found if file.path not in queued]
+        self._forget_others({file.path for file in files})
+        made = 0
+        for file in sorted(files, key=lambda file: (file.mtime_ns, file.path)):
+            made += self._consider(file, now, room - made)
+        self.scanned = True
+        self.due = min([now + self._rescan_seconds, *self._dues(now)])
+        return made
+
+    def _scan(self) -> tuple[Found, ...]:
+        result = scan(self.path, recursive=self.watch.recursive, ignore=self.watch.ignore)
+        device = _device_of(self.path)
+        if self._device is not None and device != self._device:
+            # an empty mount point where a share was, or another disk: not the folder we knew
+            raise FolderLost("another file system is mounted there")
+        self._device = device
+        unreadable = frozenset(path for path, _ in result.unreadable)
+        for path, reason in result.unreadable:
+            if path not in self._unreadable:
+                self._announce(events.FileUnreadable(self.watch.name, display_name(path), reason))
+        self._unreadable = unreadable
+        return result.files
+
+    def _report_lost(self, reason: str, now: float) -> None:
+        if not self.lost:
+            self._announce(events.DropFolderLost(self.watch.name, display_name(self.path), reason))
+        self._lost_tries += 1
+        if self._lost_tries > 2 and reason.startswith("another"):
+            self._device = None  # it stays so: that is how the folder is now
+        self.due = now + min(LONGEST_RETRY_SECONDS, 2.0**self._lost_tries)
+
+    def _report_back(self) -> None:
+        if self.lost:
+            self._lost_tries = 0
+            self._mount = mount_of(self.path)
+            self._announce(events.DropFolderBack(self.watch.name, display_name(self.path)))
+
+    def _forget_others(self, paths: set[bytes]) -> None:
+        for path in self._arrivals.keys() - paths:
+            del self._arrivals[path]
+
+    def _dues(self, now: float) -> list[float]:
+        """When settled or given-up files are due; what waits for room is woken by the loop."""
+        rules = self._rules
+        moments = [settle.due(arrival.track, rules) for arrival in self._arrivals.values()]
+        if any(arrival.ask_again for arrival in self._arrivals.values()):
+            moments.append(now + ASK_AGAIN_SECONDS)
+        return [moment for moment in moments if moment > now]
+
+    # one file
+
+    def _consider(self, file: Found, now: float, room: int) -> int:
+        observation = Observation(now, file.size, file.mtime_ns, file.inode)
+        known = self._arrivals.get(file.path)
+        track = settle.observe(known.track if known else None, observation)
+        arrival = known or Arrival(track)
+        arrival.track = track
+        if known is None:
+            self._arrivals[file.path] = arrival
+            self._announce(
+                events.FileArriving(self.watch.name, display_name(os.path.basename(file.path)), file.size)
+            )
+        state = settle.verdict(track, self._rules)
+        if state is Verdict.SETTLED:
+            return self._take(file, arrival, room)
+        if state is Verdict.EMPTY:
+            return self._wait_for_bytes(file, arrival)
+        arrival.why = "still growing" if state is Verdict.GROWING else "waiting until it is finished"
+        self._tell_growth(file, arrival)
+        return 0
+
+    def _wait_for_bytes(self, file: Found, arrival: Arrival) -> int:
+        arrival.why = "empty so far"
+        if not settle.gave_up(arrival.track, self._rules):
+            return 0
+        name = display_name(os.path.basename(file.path))
+        return self._give_up(
+            file, Problem("empty_file", f"{name} is empty (0 bytes).", "Scan or copy it again.")
+        )
+
+    def _take(self, file: Found, arrival: Arrival, room: int) -> int:
+        """Look into a settled file, once for each content it has."""
+        if arrival.looked_into is not None and arrival.looked_into.same_content(arrival.track.latest):
+            if arrival.problem is not None and settle.gave_up(arrival.track, self._rules):
+                return self._give_up(file, arrival.problem)
+            return 0
+        arrival.needs_room = room <= 0
+        if arrival.needs_room:
+            arrival.why = "the queue is full"
+            return 0
+        try:
+            outcome = admit(file, self.watch, self._store, ask_lease=not self._is_network)
+        except AlreadyQueued:
+            return 0
+        return self._draw_consequence(file, arrival, outcome)
+
+    def _draw_consequence(self, file: Found, arrival: Arrival, outcome: Outcome) -> int:
+        name = display_name(os.path.basename(file.path))
+        arrival.ask_again = isinstance(outcome, NotYet)
+        if isinstance(outcome, NotYet):
+            arrival.why = outcome.why
+            if outcome.unreadable and not arrival.unreadable_told:
+                arrival.unreadable_told = True
+                self._announce(events.FileUnreadable(self.watch.name, name, outcome.why))
+            return 0
+        if isinstance(outcome, NotWhole):
+            arrival.looked_into, arrival.problem = arrival.track.latest, outcome.problem
+            arrival.why = f"not a complete ZIP yet: {outcome.problem.summary}"
+            if settle.gave_up(arrival.track, self._rules):
+                return self._give_up(file, outcome.problem)
+            return 0
+        del self._arrivals[file.path]
+        if isinstance(outcome, Admitted):
+            self._announce(events.FileQueued(outcome.job, name, file.size, outcome.sheets, outcome.parts))
+        else:
+            self._tell_refusal(file, outcome)
+        return 1
+
+    def _give_up(self, file: Found, problem: Problem) -> int:
+        try:
+            refused = refuse(file, self.watch, self._store, problem)
+        except AlreadyQueued:
+            return 0
+        self._arrivals.pop(file.path, None)
+        self._tell_refusal(file, refused)
+        return 1
+
+    def _tell_refusal(self, file: Found, refused: Refused) -> None:
+        name = display_name(os.path.basename(file.path))
+        problem = refused.problem
+        self._announce(events.FileRefused(refused.job, name, file.size, problem.code, problem.summary))
+
+    def _tell_growth(self, file: Found, arrival: Arrival) -> None:
+        """A growing file is never given up on, only spoken of."""
+        told = arrival.growth_told or arrival.track.first_seen
+        now = arrival.track.latest.at
+        if now - told < STILL_GROWING_SECONDS:
+            return
+        arrival.growth_told = now
+        minutes = round((now - arrival.track.first_seen) / 60)
+        name = display_name(os.path.basename(file.path))
+        self._announce(events.FileStillGrowing(self.watch.name, name, file.size, minutes))
+
+
+def _device_of(folder: bytes) -> int:
+    try:
+        return os.stat(folder).st_dev
+    except OSError as error:
+        raise FolderLost(error.strerror or str(error)) from error

@@ -1,0 +1,143 @@
+"""The intake thread: listens for hints, scans when it is time, tells what is arriving."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable, Sequence
+
+from omrwatchd import events
+from omrwatchd.clock import Clock
+from omrwatchd.events import Announce
+from omrwatchd.intake.folder import DropFolder
+from omrwatchd.intake.observer import Hints
+from omrwatchd.intake.scan import display_name
+from omrwatchd.lifecycle import Died, Service
+from omrwatchd.model import Arriving
+from omrwatchd.queue.store import Store
+from omrwatchd.settings import Watch
+
+SHORTEST_PAUSE_SECONDS = 0.25
+"""Between two scans that hints ask for; ten times the last scan where that is longer."""
+ROOM_SECONDS = 1.0
+"""How soon it is noticed that a full queue has room."""
+ARRIVING_SECONDS = 1.0
+
+
+class Intake(Service):
+    """Everything left of the queue, on one thread."""
+
+    def __init__(
+        self,
+        watches: Sequence[Watch],
+        store: Store,
+        clock: Clock,
+        announce: Announce,
+        queue_limit: int,
+        wake_worker: Callable[[], None],
+        on_death: Died,
+    ) -> None:
+        super().__init__("intake", on_death)
+        self._folders = [DropFolder(watch, store, clock, announce) for watch in watches]
+        self._store = store
+        self._clock = clock
+        self._announce = announce
+        self._queue_limit = queue_limit
+        self._wake_worker = wake_worker
+        self._hints = Hints(self._ring)
+        self._hinted = False
+        self._deaf_told: set[bytes] = set()
+        self._arriving_told: dict[bytes, Arriving] | None = None
+        self._arriving_at = 0.0
+        self._scan_seconds = 0.0
+        self.last_scan_at: float | None = None
+        """Monotonic seconds: that this advances is the sign of life."""
+
+    @property
+    def quiet(self) -> bool:
+        """Every folder is scanned and holds nothing more that may be delivered."""
+        return all(folder.quiet for folder in self._folders) and not self._hinted
+
+    def run(self) -> None:
+        self._hints.start()
+        try:
+            while not self.stopping:
+                self._listen()
+                self._scan()
+                self._tell_arriving()
+                self._rest()
+        finally:
+            self._hints.stop()
+            self._hints.join(1.0)
+
+    def _ring(self) -> None:
+        self._hinted = True
+        self.bell.set()
+
+    def _listen(self) -> None:
+        """Have a living watch on each folder that wants one, before it is scanned."""
+        if not self._hints.alive:
+            raise RuntimeError("the observer thread of watchdog died")
+        for folder in self._folders:
+            if folder.wants_hints and not self._hints.hears(folder.path):
+                folder.hears_hints = self._watch(folder)
+                folder.due = 0.0 if folder.hears_hints else folder.due
+
+    def _watch(self, folder: DropFolder) -> bool:
+        try:
+            self._hints.watch(folder.path, recursive=folder.watch.recursive)
+        except OSError as error:
+            missing = error.errno in (errno.ENOENT, errno.ENOTDIR)  # the scan will say so
+            if not missing and folder.path not in self._deaf_told:
+                self._deaf_told.add(folder.path)
+                reason = error.strerror or os.strerror(error.errno or 0)
+                self._announce(events.HintsUnavailable(folder.watch.name, display_name(folder.path), reason))
+            return False
+        self._deaf_told.discard(folder.path)
+        return True
+
+    def _scan(self) -> None:
+        hinted, self._hinted = self._hinted, False
+        began = self._clock.monotonic()
+        made = 0
+        for folder in self._folders:
+            if began >= folder.due or (hinted and folder.hears_hints) or self._waits_for_room(folder):
+                made += folder.look(self._room())
+        if made:
+            self._wake_worker()
+        self.last_scan_at = self._clock.monotonic()
+        self._scan_seconds = self.last_scan_at - began
+
+    def _room(self) -> int:
+        return self._queue_limit - self._store.waiting()
+
+    def _waits_for_room(self, folder: DropFolder) -> bool:
+        return folder.has_to_wait_for_room and self._room() > 0
+
+    def _tell_arriving(self) -> None:
+        now = self._clock.monotonic()
+        arriving = {path: file for folder in self._folders for path, file in folder.arriving().items()}
+        if arriving == self._arriving_told or now - self._arriving_at < ARRIVING_SECONDS:
+            return
+        self._store.set_arriving(arriving)
+        self._arriving_told, self._arriving_at = arriving, now
+
+    def _rest(self) -> None:
+        """Until a folder is due or a hint comes; hints in quick succession make one scan."""
+        pause = max(SHORTEST_PAUSE_SECONDS, 10 * self._scan_seconds)
+        self._clock.wait(self._stopping, pause)
+        now = self._clock.monotonic()
+        wait = min([folder.due for folder in self._folders]) - now
+        if any(folder.has_to_wait_for_room for folder in self._folders):
+            wait = min(wait, ROOM_SECONDS)
+        if self._arriving_told is None or self._arriving_differs():
+            wait = min(wait, ARRIVING_SECONDS)
+        if not self._hinted and wait > 0:
+            self._clock.wait(self.bell, wait)
+        if not self.stopping:
+            self.bell.clear()
+
+    def _arriving_differs(self) -> bool:
+        return self._arriving_told != {
+            path: file for folder in self._folders for path, file in folder.arriving().items()
+        }
