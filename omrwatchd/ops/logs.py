@@ -39,7 +39,18 @@ def configure(settings: Log) -> None:
         logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
         cache_logger_on_first_use=False,
     )
-    logging.basicConfig(level=logging.ERROR, stream=sys.stderr)
+    logging.basicConfig(level=logging.WARNING, handlers=[_Foreign()], force=True)
+    # its emitters report their own stopping as an error; that they live is watched by intake itself
+    logging.getLogger("watchdog").setLevel(logging.CRITICAL)
+
+
+class _Foreign(logging.Handler):
+    """What libraries log becomes an event like any other: the stream stays one JSON object a line."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        log = structlog.get_logger()
+        write = log.error if record.levelno >= logging.ERROR else log.warning
+        write("library_message", library=record.name, message=record.getMessage())
 
 
 def _redact(_logger: Any, _method: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
