@@ -131,7 +131,7 @@ class Intake(Service):
         if any(folder.has_to_wait_for_room for folder in self._folders):
             wait = min(wait, ROOM_SECONDS)
         if self._arriving_told is None or self._arriving_differs():
-            wait = min(wait, ARRIVING_SECONDS)
+            wait = min(wait, self._arriving_at + ARRIVING_SECONDS - now)
         if not self._hinted and wait > 0:
             self._clock.wait(self.bell, wait)
         if not self.stopping:

@@ -63,7 +63,7 @@ def verdict(track: Track, rules: Rules) -> Verdict:
     """
     if track.latest.size == 0:
         return Verdict.EMPTY
-    if track.latest.at - track.last_change >= rules.settle_seconds:
+    if track.latest.at >= _settled_at(track, rules):
         return Verdict.SETTLED
     return Verdict.GROWING if track.changed else Verdict.SETTLING
 
@@ -71,10 +71,22 @@ def verdict(track: Track, rules: Rules) -> Verdict:
 def due(track: Track, rules: Rules) -> float:
     """When another look may bring a new verdict (monotonic seconds)."""
     if verdict(track, rules) is Verdict.SETTLED or track.latest.size == 0:
-        return track.last_change + rules.give_up_seconds
-    return track.last_change + rules.settle_seconds
+        return _given_up_at(track, rules)
+    return _settled_at(track, rules)
 
 
 def gave_up(track: Track, rules: Rules) -> bool:
     """Whether a file that is no whole ZIP has not changed for so long that nothing more is expected."""
-    return track.latest.at - track.last_change >= rules.give_up_seconds
+    return track.latest.at >= _given_up_at(track, rules)
+
+
+# One sum serves the moment that is waited for and the verdict at that moment: a difference taken back
+# from it may fall short by the last bit, and the file would wait for the next rescan.
+
+
+def _settled_at(track: Track, rules: Rules) -> float:
+    return track.last_change + rules.settle_seconds
+
+
+def _given_up_at(track: Track, rules: Rules) -> float:
+    return track.last_change + rules.give_up_seconds

@@ -40,6 +40,7 @@ def configure(settings: Log) -> None:
         cache_logger_on_first_use=False,
     )
     logging.basicConfig(level=logging.WARNING, handlers=[_Foreign()], force=True)
+    logging.captureWarnings(True)
     # its emitters report their own stopping as an error; that they live is watched by intake itself
     logging.getLogger("watchdog").setLevel(logging.CRITICAL)
 

@@ -1,0 +1,224 @@
+from __future__ import annotations
+
+import os
+import threading
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from omrwatchd import events
+from omrwatchd.model import Status
+from omrwatchd.settings import Watch
+from tests.intake.conftest import OpenOffice
+from tests.waiting import until
+from tests.zips import write_zip
+
+# the daemon hears events and rescans; each alone must do as well
+HINTS_ALONE = {"observer": "hints", "rescan_seconds": 3600}
+RESCANS_ALONE = {"observer": "rescan", "rescan_seconds": 0.3}
+ways = pytest.mark.parametrize("way", [HINTS_ALONE, RESCANS_ALONE], ids=["hints alone", "rescans alone"])
+
+
+@ways
+def test_slow_writer_with_gaps_is_queued_once_with_its_whole_size(
+    open_office: OpenOffice, tmp_path: Path, way: dict[str, object]
+) -> None:
+    """A scanner that closes and reopens the file between pages is waited for."""
+    whole = write_zip(tmp_path / "whole", size=90_000).read_bytes()
+    with open_office(**way) as office:
+        pause = threading.Event()
+        for start in range(0, len(whole), 30_000):
+            with (office.drop / "scan.zip").open("ab") as file:
+                file.write(whole[start : start + 30_000])
+            pause.wait(0.25)  # the scanner's own pace, below settle_seconds
+        job = office.queued("scan.zip")
+        assert job.identity.size == len(whole)
+        assert (job.sheets, job.status) == (3, Status.PENDING)
+        assert job.fingerprint is not None
+
+
+@ways
+def test_whatever_way_a_file_comes_in_it_is_noticed(
+    open_office: OpenOffice, tmp_path: Path, way: dict[str, object]
+) -> None:
+    """A rename from outside, a hard link, a copy, a name in capitals."""
+    with open_office(**way) as office:
+        write_zip(tmp_path / "a").rename(office.drop / "renamed.zip")
+        os.link(write_zip(tmp_path / "b"), office.drop / "linked.zip")
+        write_zip(office.drop / "COPIED.ZIP")
+        for name in ("renamed.zip", "linked.zip", "COPIED.ZIP"):
+            office.queued(name)
+
+
+@ways
+def test_folder_moved_in_is_looked_into_when_recursive(
+    open_office: OpenOffice, tmp_path: Path, way: dict[str, object]
+) -> None:
+    """Files in a folder that is moved in, and those written into it later, are queued."""
+    (tmp_path / "room").mkdir()
+    write_zip(tmp_path / "room" / "early.zip")
+    with open_office(recursive=True, **way) as office:
+        (tmp_path / "room").rename(office.drop / "room")
+        office.queued("early.zip")
+        if way is RESCANS_ALONE:  # events do not tell of it: that is why rescans are the truth
+            write_zip(office.drop / "room" / "late.zip")
+            office.queued("late.zip")
+
+
+def test_what_is_no_file_or_has_a_temporary_name_is_left_alone(
+    open_office: OpenOffice, tmp_path: Path
+) -> None:
+    """FIFO, symlink, folder, dot file, `.part`: none is queued, opened or moved; the good one is."""
+    secret = write_zip(tmp_path / "secret")
+    with open_office() as office:
+        os.mkfifo(office.drop / "fifo.zip")
+        (office.drop / "link.zip").symlink_to(secret)
+        (office.drop / "folder.zip").mkdir()
+        for name in (".hidden.zip", "scan.zip.part", "~scan.zip", "scan.tmp", "notes.txt"):
+            write_zip(office.drop / name)
+        before = sorted(os.listdir(office.drop))
+        write_zip(office.drop / "good.zip")
+        office.queued("good.zip")
+        assert list(office.statuses()) == ["good.zip"]
+        assert sorted(os.listdir(office.drop)) == sorted([*before, "good.zip"])
+
+
+def test_names_are_bytes(open_office: OpenOffice, tmp_path: Path) -> None:
+    """Latin-1, a line break, 255 bytes: stored as they are, shown as clean text."""
+    names = [b"Pr\xfcf.zip", b"a\nb.zip", b"x" * 251 + b".zip"]
+    with open_office() as office:
+        for name in names:
+            os.rename(write_zip(tmp_path / "one"), os.path.join(os.fsencode(office.drop), name))
+        until(lambda: len(office.jobs()) == 3)
+        assert {os.path.basename(job.path) for job in office.jobs()} == set(names)
+        assert all(job.name.isprintable() for job in office.jobs())
+        assert "Pr\\xfcf.zip" in office.statuses()
+
+
+def test_file_with_an_mtime_in_the_future_is_queued(open_office: OpenOffice) -> None:
+    """Another machine's clock keeps no exam back."""
+    with open_office() as office:
+        path = write_zip(office.drop / "scan.zip")
+        os.utime(path, ns=(2**62, 2**62))
+        office.queued("scan.zip")
+
+
+def test_incomplete_zip_is_waited_for_and_then_refused(open_office: OpenOffice, tmp_path: Path) -> None:
+    """A cut-off ZIP is shown as arriving, then given up with its reason; it stays where it is for filing."""
+    whole = write_zip(tmp_path / "whole", size=50_000).read_bytes()
+    with open_office(give_up_seconds=4) as office:
+        (office.drop / "cut.zip").write_bytes(whole[:30_000])
+        until(lambda: "not a complete ZIP" in office.why("cut.zip"))
+        assert office.jobs() == []
+        job = office.queued("cut.zip")
+        assert job.status is Status.ERROR
+        assert job.problem is not None
+        assert job.problem.code == "not_a_zip"
+        assert (office.drop / "cut.zip").exists()
+
+
+def test_incomplete_zip_that_is_completed_in_time_is_queued(open_office: OpenOffice, tmp_path: Path) -> None:
+    """The rest comes after a pause longer than the settle time: queued whole."""
+    whole = write_zip(tmp_path / "whole", size=50_000).read_bytes()
+    with open_office(give_up_seconds=60) as office:
+        (office.drop / "slow.zip").write_bytes(whole[:30_000])
+        until(lambda: "not a complete ZIP" in office.why("slow.zip"))
+        with (office.drop / "slow.zip").open("ab") as file:
+            file.write(whole[30_000:])
+        assert office.queued("slow.zip").identity.size == len(whole)
+
+
+def test_preallocated_file_is_no_whole_zip(open_office: OpenOffice) -> None:
+    """Samba sets the full size first: a file of holes is not taken for finished."""
+    with open_office() as office:
+        with (office.drop / "sparse.zip").open("wb") as file:
+            file.truncate(5_000_000)
+        job = office.queued("sparse.zip")
+        assert job.status is Status.ERROR
+
+
+def test_file_open_in_a_writer_is_not_queued_before_it_is_closed(
+    open_office: OpenOffice, tmp_path: Path
+) -> None:
+    """Whole and unchanged, but open for writing: the kernel says so, and it is waited for."""
+    with open_office(give_up_seconds=60) as office:
+        whole = write_zip(tmp_path / "whole").read_bytes()
+        with (office.drop / "scan.zip").open("wb") as file:
+            file.write(whole)
+            file.flush()
+            until(lambda: "open for writing" in office.why("scan.zip"))
+        office.queued("scan.zip")
+
+
+def test_empty_file_and_one_without_pictures_are_refused(open_office: OpenOffice) -> None:
+    """Each has a reason of its own."""
+    with open_office() as office:
+        (office.drop / "empty.zip").touch()
+        with zipfile.ZipFile(office.drop / "letters.zip", "w") as archive:
+            archive.writestr("letter.txt", "Dear all")
+        codes = {
+            name: problem.code
+            for name in ("empty.zip", "letters.zip")
+            if (problem := office.queued(name).problem) is not None
+        }
+        assert codes == {"empty.zip": "empty_file", "letters.zip": "no_sheets"}
+
+
+def test_full_queue_leaves_files_untouched_until_there_is_room(open_office: OpenOffice) -> None:
+    """At most max_files wait, oldest first; the rest is shown as arriving and taken when there is room."""
+    with open_office(limit=2) as office:
+        for number in range(4):
+            path = write_zip(office.drop / f"scan-{number}.zip")
+            os.utime(path, (1_000_000 + number, 1_000_000 + number))
+        until(lambda: office.why("scan-3.zip") == "the queue is full")
+        assert list(office.statuses()) == ["scan-0.zip", "scan-1.zip"]
+        job = office.store.claim("w")
+        assert job is not None
+        office.queued("scan-2.zip")
+        assert "scan-3.zip" not in office.statuses()
+
+
+def test_drop_folder_that_vanishes_is_told_once_and_taken_up_again(open_office: OpenOffice) -> None:
+    """A lost folder is no empty one: said once, the other watch goes on, and its return is noticed."""
+    with open_office(rescan_seconds=0.3) as office:
+        write_zip(office.drop / "before.zip")
+        office.queued("before.zip")
+        office.drop.rename(office.folder / "away")
+        office.await_event(events.DropFolderLost)
+        (office.folder / "away").rename(office.drop)
+        office.await_event(events.DropFolderBack)
+        write_zip(office.drop / "after.zip")
+        office.queued("after.zip")
+        assert sum(isinstance(event, events.DropFolderLost) for event in office.events) == 1
+
+
+def test_folder_made_anew_is_heard_again(open_office: OpenOffice) -> None:
+    """Events of a folder that was deleted and made again do arrive: the dead watch is replaced."""
+    with open_office(observer="hints", rescan_seconds=1.0) as office:
+        office.drop.rmdir()
+        office.drop.mkdir()
+        until(lambda: office.intake._hints.hears(os.fsencode(office.drop)))
+        write_zip(office.drop / "scan.zip")
+        office.queued("scan.zip")
+
+
+def test_broken_watch_does_not_stop_the_others(open_office: OpenOffice, tmp_path: Path) -> None:
+    """Of two folders one is missing: said once, and files in the other are queued."""
+    missing = Watch(name="second", drop=tmp_path / "elsewhere" / "drop", settle_seconds=0.4)
+    with open_office(missing) as office:
+        assert office.await_event(events.DropFolderLost).watch == "second"
+        write_zip(office.drop / "scan.zip")
+        assert office.queued("scan.zip").watch == "default"
+
+
+def test_quiet_means_nothing_is_on_its_way(open_office: OpenOffice, tmp_path: Path) -> None:
+    """`--until-idle` asks this: false while a file arrives, true when all is queued or refused."""
+    whole = write_zip(tmp_path / "whole").read_bytes()
+    with open_office(give_up_seconds=3.0) as office:
+        until(lambda: office.intake.quiet)
+        (office.drop / "scan.zip").write_bytes(whole[:-30])
+        until(lambda: office.why("scan.zip"))
+        assert not office.intake.quiet
+        office.queued("scan.zip")
+        until(lambda: office.intake.quiet)
