@@ -133,26 +133,14 @@ def _arriving(snapshot: Snapshot) -> Table:
     return grid
 
 
-def summary_table(jobs: Sequence[Job]) -> Table:
-    """Finished files with a line of totals."""
-    grid = Table(box=None, padding=(0, 1), pad_edge=False, header_style="dim", show_footer=True)
+def summary_table(jobs: Sequence[Job]) -> RenderableType:
+    """Finished files, and a line of totals."""
     delivered = [job for job in jobs if job.status is Status.COMPLETED]
+    sheets, amount = sum(j.sheets for j in delivered), sum(j.identity.size for j in delivered)
+    totals = Text(f"{len(jobs)} files: {len(delivered)} delivered with {sheets} sheets and {size(amount)}")
     failed = len(jobs) - len(delivered)
-    grid.add_column("Name", f"{len(jobs)} files, {failed} failed", no_wrap=True, width=NAME_CELLS)
-    grid.add_column("Sheets", str(sum(j.sheets for j in delivered)), justify="right", no_wrap=True)
-    grid.add_column("Size", size(sum(j.identity.size for j in delivered)), justify="right", no_wrap=True)
-    grid.add_column("Status", no_wrap=True)
-    grid.add_column("Batch, or what went wrong", overflow="fold")
-    for job in jobs:
-        outcome = ", ".join(job.batch_ids) if job.problem is None else job.problem.summary
-        grid.add_row(
-            Text(shortened(job.name, NAME_CELLS)),
-            str(job.sheets) if job.sheets else "",
-            size(job.identity.size),
-            Text(str(job.status), style=STYLES[job.status]),
-            Text(clean(outcome)),
-        )
-    return grid
+    totals.append(f", {failed} failed", style="bold red" if failed else "")
+    return Group(_files(jobs), Text(""), totals)
 
 
 def size(amount: int) -> str:

@@ -105,6 +105,11 @@ class Worker(Service):
         self._row.cool_down(None)
         return False
 
+    def _begin_cooldown(self) -> None:
+        seconds = self._tools.settings.queue.cooldown_seconds
+        self._row.cool_down(self._clock.now() + seconds)
+        self._announce(events.CooldownStarted(seconds))
+
     def _rest(self) -> None:
         """Wait until woken; not longer than an operator, a cooldown or a probe would want."""
         seconds = CONTROL_SECONDS
@@ -208,7 +213,7 @@ class Worker(Service):
             self._uploading = False
         part = ledger.batch_created(upload.part, batch_id)
         self._backoff.reset()
-        self._row.cool_down(self._clock.now() + self._tools.settings.queue.cooldown_seconds)
+        self._begin_cooldown()
         seconds = round(self._clock.monotonic() - began, 3)
         self._announce(events.BatchCreated(job.id, job.name, part.index, batch_id, part.size, seconds))
         return part
@@ -254,7 +259,7 @@ class Worker(Service):
             self._tools.closing.fail(job, _gave_up(fault.problem, job.failures + 1))
         else:
             self._store.give_back(job, attempted=True)
-            self._row.cool_down(self._clock.now() + self._tools.settings.queue.cooldown_seconds)
+            self._begin_cooldown()
 
     def _end_halted(self, job: Job, why: Why) -> None:
         if why is Why.CANCEL:

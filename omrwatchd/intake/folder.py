@@ -215,7 +215,7 @@ class DropFolder:
             return 0
         if isinstance(outcome, NotWhole):
             arrival.looked_into, arrival.problem = arrival.track.latest, outcome.problem
-            arrival.why = f"not a complete ZIP yet: {outcome.problem.summary}"
+            arrival.why = outcome.problem.summary
             if settle.gave_up(arrival.track, self._rules):
                 return self._give_up(file, outcome.problem)
             return 0

@@ -68,6 +68,7 @@ class Store:
         row |= {"status": status, "created_at": now, "finished_at": now if status in FINAL else None}
         try:
             with self._writer.begin() as connection:
+                connection.execute(delete(arriving).where(arriving.c.path == job.path))
                 job_id = int(connection.execute(insert(jobs).values(row).returning(jobs.c.id)).scalar_one())
                 for index, part in enumerate(job.parts):
                     connection.execute(
