@@ -266,7 +266,8 @@ def test_folder_that_can_not_be_written_is_named(machine: Machine) -> None:
             folder.chmod(0o755)
         program = (
             "import os, sys; from omrwatchd.cli.main import entry;"
-            "import omrwatchd.ops.preflight, omrwatchd.settings; os.setgroups([]); os.setgid(65534); os.setuid(65534);"
+            "import omrwatchd.ops.preflight, omrwatchd.settings;"
+            "os.setgroups([]); os.setgid(65534); os.setuid(65534);"
             f"sys.argv = ['omrwatchd', '--config', '{open_folder}/config.toml', 'check']; entry()"
         )
         python = machine.command()[0]
