@@ -118,6 +118,11 @@ class Queue(Section):
     cooldown_seconds: Seconds = 5.0
 
 
+class Split(Section):
+    max_sheets: Annotated[int, Field(ge=0)] = 3000
+    pages_per_sheet: Annotated[int, Field(ge=1, le=100)] = 1
+
+
 class Processing(Section):
     status_path: ServerPath = ""
     busy_field: str = "busy"
@@ -207,6 +212,7 @@ class Settings(BaseSettings):
     server: Server
     upload: Upload = Upload()
     queue: Queue = Queue()
+    split: Split = Split()
     processing: Processing = Processing()
     summary: Summary = Summary()
     log: Log = Log()

@@ -40,6 +40,7 @@ def test_example_names_every_setting_with_its_default(tmp_path: Path) -> None:
     bare = loaded(tmp_path, SMALLEST)
     assert settings.upload == bare.upload
     assert settings.queue == bare.queue
+    assert settings.split == bare.split
     assert settings.processing == bare.processing
     assert settings.watch == bare.watch
 

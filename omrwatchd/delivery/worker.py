@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 from omrwatchd import events
@@ -13,6 +11,7 @@ from omrwatchd.delivery.closing import Closing
 from omrwatchd.delivery.faults import Fault, Kind
 from omrwatchd.delivery.halt import Halt, Halted, Why
 from omrwatchd.delivery.hold import Backoff, Hold, Probe
+from omrwatchd.delivery.opening import JobFile, opened
 from omrwatchd.delivery.processing import Gate, ProcessingGate
 from omrwatchd.delivery.retry import Failed
 from omrwatchd.delivery.upload import PartUpload, Road
@@ -23,7 +22,7 @@ from omrwatchd.model import Job, Part, Status, WorkerState
 from omrwatchd.queue.store import Store
 from omrwatchd.queue.workers import WorkerRow
 from omrwatchd.settings import Settings
-from omrwatchd.sheets.source import FileSource, Source, SourceChanged
+from omrwatchd.sheets.source import Source, SourceChanged
 
 CONTROL_SECONDS = 1.0
 """How soon a word of an operator, which is a change of a row, is noticed."""
@@ -110,9 +109,9 @@ class Worker(Service):
         self._row.cool_down(self._clock.now() + seconds)
         self._announce(events.CooldownStarted(seconds))
 
-    def _rest(self) -> None:
+    def _rest(self, seconds: float = CONTROL_SECONDS) -> None:
         """Wait until woken; not longer than an operator, a cooldown or a probe would want."""
-        seconds = CONTROL_SECONDS
+        seconds = min(seconds, CONTROL_SECONDS)
         until = self._row.cooldown_until
         if until is not None:
             seconds = min(seconds, max(0.0, until - self._clock.now()))
@@ -151,10 +150,11 @@ class Worker(Service):
     def _deliver(self, job: Job) -> None:
         """Deliver what is missing of a job, and draw the consequences of whatever ends that."""
         try:
-            with self._source(job) as source:
+            # what is delivered in full needs only filing: its file may be gone from where it was
+            with nullcontext() if job.delivered_at is not None else opened(job) as file:
                 for part in job.parts:
                     if part.status is not Status.COMPLETED:
-                        job = self._deliver_part(job, part, source)
+                        job = self._deliver_part(job, part, file)
             self._tools.closing.complete(job)
         except Failed as failure:
             self._draw_consequence(self._store.job(job.id), failure.fault)
@@ -165,30 +165,15 @@ class Worker(Service):
         except FileNotFoundError:
             self._tools.closing.source_gone(self._store.job(job.id))
 
-    @contextmanager
-    def _source(self, job: Job) -> Iterator[Source | None]:
-        """The job's file, open; None when all of it is delivered and it need not be there any more."""
-        if job.delivered_at is not None:
-            yield None
-            return
-        try:
-            descriptor = os.open(job.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
-        except FileNotFoundError:
-            raise
-        except OSError as error:
-            raise Failed(_unreadable(job, error)) from error
-        try:
-            found = os.fstat(descriptor)
-            if (found.st_size, found.st_mtime_ns) != (job.identity.size, job.identity.mtime_ns):
-                raise SourceChanged("the file was changed while it waited")
-            yield FileSource(descriptor, job.identity.size, job.identity.mtime_ns)
-        finally:
-            os.close(descriptor)
-
-    def _deliver_part(self, job: Job, part: Part, source: Source | None) -> Job:
-        """Upload a part, see it through the gate, begin the cooldown; the job as it is then."""
+    def _deliver_part(self, job: Job, part: Part, file: JobFile | None) -> Job:
+        """Upload a part and see it through the gate; the job as it is then."""
         if part.batch_id is None:
-            assert source is not None
+            assert file is not None
+            source = file.source(part)
+            self._cool_down()
+            if job.status is Status.PROCESSING:  # an earlier part was
+                self._store.move(job.id, Status.PROCESSING, Status.UPLOADING)
+                job = self._store.job(job.id)
             part = self._upload(job, part, source)
         if job.status is not Status.PROCESSING:
             self._store.move(job.id, job.status, Status.PROCESSING)
@@ -236,12 +221,20 @@ class Worker(Service):
 
     def _wait_at_gate(self) -> None:
         ask_at = self._clock.monotonic() + self._tools.settings.processing.poll_seconds
-        while (left := ask_at - self._clock.monotonic()) > 0:
-            if self.stopping:
-                raise Halted(Why.STOP)
-            self._clock.wait(self.bell, min(left, CONTROL_SECONDS))
-            if not self.stopping:
-                self.bell.clear()
+        while ask_at > self._clock.monotonic():
+            self._rest_within_a_job(ask_at - self._clock.monotonic())
+
+    def _cool_down(self) -> None:
+        """Between two parts of a job; between two jobs the cooldown is seen to before a claim."""
+        while self._cooling(self._row.cooldown_until):
+            self._show(WorkerState.COOLDOWN)
+            self._rest_within_a_job(CONTROL_SECONDS)
+
+    def _rest_within_a_job(self, seconds: float) -> None:
+        """Raises Halted when the daemon stops."""
+        if self.stopping:
+            raise Halted(Why.STOP)
+        self._rest(seconds)
 
     # how it may end
 
@@ -267,11 +260,6 @@ class Worker(Service):
             return
         self._store.give_back(job, attempted=False)
         self._announce(events.UploadSuspended(job.id, job.name, str(why)))
-
-
-def _unreadable(job: Job, error: OSError) -> Fault:
-    summary = f"{job.name} can't be read: {error.strerror}."
-    return Fault(Kind.FILE, Problem("unreadable", summary, "Check the file's rights, then drop it again."))
 
 
 def _gave_up(problem: Problem, attempts: int) -> Problem:

@@ -13,11 +13,13 @@ import pytest
 
 from omrwatchd.delivery.worker import Worker
 from omrwatchd.events import Event, Hooks
-from omrwatchd.model import Identity, Job, Metadata, NewJob, NewPart, Status
+from omrwatchd.intake.parts import parts_of
+from omrwatchd.model import Identity, Job, Metadata, NewJob, Status
 from omrwatchd.queue.store import Store
 from omrwatchd.receiver import Receiver
 from omrwatchd.service import delivery
 from omrwatchd.settings import MIB, Settings
+from omrwatchd.sheets.archive import read_archive
 from tests.waiting import HurriedClock, until
 from tests.zips import write_zip
 
@@ -35,10 +37,18 @@ class Station:
     events: list[Event]
     deaths: list[BaseException] = field(default_factory=list)
 
-    def drop(self, name: str = "scan.zip", *, size: int = 3_000, metadata: Metadata | None = None) -> Job:
-        path = write_zip(self.folder / "drop" / name, size=size)
+    def drop(
+        self,
+        name: str = "scan.zip",
+        *,
+        sheets: int = 3,
+        size: int = 3_000,
+        metadata: Metadata | None = None,
+    ) -> Job:
+        path = write_zip(self.folder / "drop" / name, sheets=sheets, size=size)
         found = path.stat()
-        part = NewPart(name, 3, found.st_size, stop_sheet=3)
+        with path.open("rb") as file:
+            archive = read_archive(file.fileno(), name)
         job_id = self.store.admit(
             NewJob(
                 path=os.fsencode(path),
@@ -46,8 +56,9 @@ class Station:
                 watch="default",
                 identity=Identity(found.st_size, found.st_mtime_ns, found.st_ino),
                 metadata=metadata or Metadata(),
-                sheets=3,
-                parts=(part,),
+                sheets=archive.sheets,
+                fingerprint=archive.fingerprint,
+                parts=parts_of(name, archive, self.settings.split),
             )
         )
         return self.store.job(job_id)
