@@ -116,6 +116,7 @@ class Queue(Section):
     max_files: PositiveInt = 100
     max_attempts: PositiveInt = 3
     cooldown_seconds: Seconds = 5.0
+    duplicates: Literal["refuse", "upload"] = "refuse"
 
 
 class Split(Section):

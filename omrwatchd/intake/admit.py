@@ -62,6 +62,8 @@ def admit(found: Found, watch: Watch, store: Store, *, ask_lease: bool) -> Outco
         with _opened(found) as descriptor:
             if ask_lease and open_for_writing(descriptor):
                 return NotYet("a program still has it open for writing")
+            if found.size == 0:
+                return NotWhole(_empty(name))
             archive = read_archive(descriptor, name)
             _check_same(os.fstat(descriptor), found)
     except Changed:
@@ -71,6 +73,10 @@ def admit(found: Found, watch: Watch, store: Store, *, ask_lease: bool) -> Outco
     except Problem as problem:
         return NotWhole(problem)
     return _queue(found, watch, store, name, archive)
+
+
+def _empty(name: str) -> Problem:
+    return Problem("empty_file", f"{name} is empty (0 bytes).", "Scan or copy it again.")
 
 
 def _queue(found: Found, watch: Watch, store: Store, name: str, archive: Archive) -> Outcome:

@@ -11,7 +11,7 @@ from omrwatchd.errors import Problem
 from omrwatchd.events import Announce
 from omrwatchd.intake import settle
 from omrwatchd.intake.admit import Admitted, NotWhole, NotYet, Outcome, Refused, admit, refuse
-from omrwatchd.intake.mounts import Mount, mount_of
+from omrwatchd.intake.presence import Presence
 from omrwatchd.intake.scan import FolderLost, Found, display_name, scan
 from omrwatchd.intake.settle import Observation, Rules, Track, Verdict
 from omrwatchd.model import Arriving
@@ -21,8 +21,13 @@ from omrwatchd.settings import Watch
 SETTLE_SECONDS, SETTLE_SECONDS_NETWORK = 5.0, 10.0
 RESCAN_SECONDS, RESCAN_SECONDS_WITHOUT_HINTS = 30.0, 5.0
 STILL_GROWING_SECONDS = 20 * 60.0
-LONGEST_RETRY_SECONDS = 60.0
 ASK_AGAIN_SECONDS = 2.0
+
+_WAITING = {
+    Verdict.EMPTY: "empty so far",
+    Verdict.GROWING: "still growing",
+    Verdict.SETTLING: "waiting until it is finished",
+}
 
 
 @dataclass(slots=True)
@@ -33,11 +38,11 @@ class Arrival:
     why: str = "seen"
     looked_into: Observation | None = None
     """What was found to be no whole ZIP: not looked into again before it changes."""
-    problem: Problem | None = None
     needs_room: bool = False
     growth_told: float | None = None
     ask_again: bool = False
-    """Settled, but open in a writer or unreadable: what may end without a change of the file."""
+    """Settled, but open in a writer: what ends without a change of the file and without a hint."""
+    unreadable: bool = False
     unreadable_told: bool = False
 
 
@@ -50,33 +55,43 @@ class DropFolder:
         self._store = store
         self._clock = clock
         self._announce = announce
-        self._mount: Mount | None = mount_of(self.path)
+        self._presence = Presence(self.path)
         self._arrivals: dict[bytes, Arrival] = {}
         self._unreadable: frozenset[bytes] = frozenset()
-        self._lost_tries = 0
-        self._device: int | None = None
         self.scanned = False
         """Whether a whole scan has been made."""
         self.due = 0.0
         """When to look again (monotonic seconds), hints aside."""
-        self.wants_hints = watch.observer == "hints" or (
-            watch.observer == "auto" and (self._mount is None or self._mount.gives_hints)
-        )
         self.hears_hints = False
+        self.scan_seconds = 0.0
+        """What the last scan took, without the looks into files."""
+        self._expecting = True  # a value, for `quiet` is asked by other threads
 
     @property
     def lost(self) -> bool:
-        return self._lost_tries > 0
+        return self._presence.lost
+
+    @property
+    def wants_hints(self) -> bool:
+        """Asked again and again: a share may be mounted here after the start."""
+        mount = self._presence.mount
+        if self.watch.observer == "auto":
+            return mount is None or mount.gives_hints
+        return self.watch.observer == "hints"
 
     @property
     def quiet(self) -> bool:
         """Scanned, and nothing in it that may still be delivered."""
-        return self.scanned and not self.lost and not self._arrivals
+        return self.scanned and not self.lost and not self._expecting
+
+    def _may_come(self, arrival: Arrival) -> bool:
+        """All but what can't be read for give_up_seconds: it stays, but a drain does not wait for it."""
+        return not (arrival.unreadable and settle.gave_up(arrival.track, self._rules))
 
     @property
     def has_to_wait_for_room(self) -> bool:
         """A finished file lies here that the full queue could not take."""
-        return any(arrival.needs_room for arrival in self._arrivals.values())
+        return not self.lost and any(arrival.needs_room for arrival in self._arrivals.values())
 
     def arriving(self) -> dict[bytes, Arriving]:
         return {
@@ -86,7 +101,12 @@ class DropFolder:
 
     @property
     def _is_network(self) -> bool:
-        return self._mount is not None and self._mount.is_network
+        return self._presence.mount is not None and self._presence.mount.is_network
+
+    @property
+    def _asks_lease(self) -> bool:
+        """Only where the answer is known to be right: an NFS client says 'open' of closed files, too."""
+        return self._presence.mount is not None and self._presence.mount.gives_hints
 
     @property
     def _rules(self) -> Rules:
@@ -107,6 +127,7 @@ class DropFolder:
             self._report_lost(str(loss), now)
             return 0
         self._report_back()
+        self.scan_seconds = self._clock.monotonic() - now
         queued = self._store.open_paths()
         files = [file for file in found if file.path not in queued]
         self._forget_others({file.path for file in files})
@@ -114,16 +135,13 @@ class DropFolder:
         for file in sorted(files, key=lambda file: (file.mtime_ns, file.path)):
             made += self._consider(file, now, room - made)
         self.scanned = True
+        self._expecting = any(map(self._may_come, self._arrivals.values()))
         self.due = min([now + self._rescan_seconds, *self._dues(now)])
         return made
 
     def _scan(self) -> tuple[Found, ...]:
         result = scan(self.path, recursive=self.watch.recursive, ignore=self.watch.ignore)
-        device = _device_of(self.path)
-        if self._device is not None and device != self._device:
-            # an empty mount point where a share was, or another disk: not the folder we knew
-            raise FolderLost("another file system is mounted there")
-        self._device = device
+        self._presence.check()
         unreadable = frozenset(path for path, _ in result.unreadable)
         for path, reason in result.unreadable:
             if path not in self._unreadable:
@@ -134,15 +152,11 @@ class DropFolder:
     def _report_lost(self, reason: str, now: float) -> None:
         if not self.lost:
             self._announce(events.DropFolderLost(self.watch.name, display_name(self.path), reason))
-        self._lost_tries += 1
-        if self._lost_tries > 2 and reason.startswith("another"):
-            self._device = None  # it stays so: that is how the folder is now
-        self.due = now + min(LONGEST_RETRY_SECONDS, 2.0**self._lost_tries)
+        self._expecting = True
+        self.due = now + self._presence.missed()
 
     def _report_back(self) -> None:
-        if self.lost:
-            self._lost_tries = 0
-            self._mount = mount_of(self.path)
+        if self._presence.seen():
             self._announce(events.DropFolderBack(self.watch.name, display_name(self.path)))
 
     def _forget_others(self, paths: set[bytes]) -> None:
@@ -173,40 +187,35 @@ class DropFolder:
         state = settle.verdict(track, self._rules)
         if state is Verdict.SETTLED:
             return self._take(file, arrival, room)
-        if state is Verdict.EMPTY:
-            return self._wait_for_bytes(file, arrival)
-        arrival.why = "still growing" if state is Verdict.GROWING else "waiting until it is finished"
+        if state is Verdict.EMPTY and settle.gave_up(track, self._rules):
+            return self._take(file, arrival, room)
+        arrival.needs_room = arrival.ask_again = arrival.unreadable = False
+        arrival.why = _WAITING[state]
         self._tell_growth(file, arrival)
         return 0
 
-    def _wait_for_bytes(self, file: Found, arrival: Arrival) -> int:
-        arrival.why = "empty so far"
-        if not settle.gave_up(arrival.track, self._rules):
-            return 0
-        name = display_name(os.path.basename(file.path))
-        return self._give_up(
-            file, Problem("empty_file", f"{name} is empty (0 bytes).", "Scan or copy it again.")
-        )
-
     def _take(self, file: Found, arrival: Arrival, room: int) -> int:
-        """Look into a settled file, once for each content it has."""
-        if arrival.looked_into is not None and arrival.looked_into.same_content(arrival.track.latest):
-            if arrival.problem is not None and settle.gave_up(arrival.track, self._rules):
-                return self._give_up(file, arrival.problem)
+        """Look into a settled file: once for each content it has, and again before it is given up.
+
+        The last look is for the writer that still has it open, and for bytes that came under an old mtime.
+        """
+        known = arrival.looked_into is not None and arrival.looked_into.same_content(arrival.track.latest)
+        if known and not settle.gave_up(arrival.track, self._rules):
             return 0
-        arrival.needs_room = room <= 0
+        arrival.needs_room = room <= 0 and not known and file.size > 0  # a refusal takes no room
         if arrival.needs_room:
             arrival.why = "the queue is full"
             return 0
         try:
-            outcome = admit(file, self.watch, self._store, ask_lease=not self._is_network)
+            outcome = admit(file, self.watch, self._store, ask_lease=self._asks_lease)
         except AlreadyQueued:
             return 0
         return self._draw_consequence(file, arrival, outcome)
 
     def _draw_consequence(self, file: Found, arrival: Arrival, outcome: Outcome) -> int:
         name = display_name(os.path.basename(file.path))
-        arrival.ask_again = isinstance(outcome, NotYet)
+        arrival.unreadable = isinstance(outcome, NotYet) and outcome.unreadable
+        arrival.ask_again = isinstance(outcome, NotYet) and not outcome.unreadable
         if isinstance(outcome, NotYet):
             arrival.why = outcome.why
             if outcome.unreadable and not arrival.unreadable_told:
@@ -214,7 +223,7 @@ class DropFolder:
                 self._announce(events.FileUnreadable(self.watch.name, name, outcome.why))
             return 0
         if isinstance(outcome, NotWhole):
-            arrival.looked_into, arrival.problem = arrival.track.latest, outcome.problem
+            arrival.looked_into = arrival.track.latest
             arrival.why = outcome.problem.summary
             if settle.gave_up(arrival.track, self._rules):
                 return self._give_up(file, outcome.problem)
@@ -250,10 +259,3 @@ class DropFolder:
         minutes = round((now - arrival.track.first_seen) / 60)
         name = display_name(os.path.basename(file.path))
         self._announce(events.FileStillGrowing(self.watch.name, name, file.size, minutes))
-
-
-def _device_of(folder: bytes) -> int:
-    try:
-        return os.stat(folder).st_dev
-    except OSError as error:
-        raise FolderLost(error.strerror or str(error)) from error

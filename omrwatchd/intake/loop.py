@@ -49,7 +49,6 @@ class Intake(Service):
         self._deaf_told: set[bytes] = set()
         self._arriving_told: dict[bytes, Arriving] | None = None
         self._arriving_at = 0.0
-        self._scan_seconds = 0.0
         self.last_scan_at: float | None = None
         """Monotonic seconds: that this advances is the sign of life."""
 
@@ -79,7 +78,10 @@ class Intake(Service):
         if not self._hints.alive:
             raise RuntimeError("the observer thread of watchdog died")
         for folder in self._folders:
-            if folder.wants_hints and not self._hints.hears(folder.path):
+            if not folder.wants_hints:
+                self._hints.forget(folder.path)
+                folder.hears_hints = False
+            elif not self._hints.hears(folder.path):
                 folder.hears_hints = self._watch(folder)
                 folder.due = 0.0 if folder.hears_hints else folder.due
 
@@ -97,7 +99,8 @@ class Intake(Service):
         return True
 
     def _scan(self) -> None:
-        hinted, self._hinted = self._hinted, False
+        if hinted := self._hinted:  # nothing is reset that rings between the two lines
+            self._hinted = False
         began = self._clock.monotonic()
         made = 0
         for folder in self._folders:
@@ -106,7 +109,6 @@ class Intake(Service):
         if made:
             self._wake_worker()
         self.last_scan_at = self._clock.monotonic()
-        self._scan_seconds = self.last_scan_at - began
 
     def _room(self) -> int:
         return self._queue_limit - self._store.waiting()
@@ -124,7 +126,7 @@ class Intake(Service):
 
     def _rest(self) -> None:
         """Until a folder is due or a hint comes; hints in quick succession make one scan."""
-        pause = max(SHORTEST_PAUSE_SECONDS, 10 * self._scan_seconds)
+        pause = max(SHORTEST_PAUSE_SECONDS, 10 * sum(folder.scan_seconds for folder in self._folders))
         self._clock.wait(self._stopping, pause)
         now = self._clock.monotonic()
         wait = min([folder.due for folder in self._folders]) - now

@@ -83,6 +83,11 @@ def mount_of(folder: bytes, mountinfo: bytes | None = None) -> Mount | None:
     return best
 
 
+def is_gone(known: Mount, now: Mount, folder: bytes) -> bool:
+    """Whether ``known``, which held ``folder``, is not mounted any more, ``now`` being what holds it."""
+    return _holds(known.point, os.path.realpath(folder)) and len(now.point) < len(known.point)
+
+
 def _parse(line: bytes) -> Mount | None:
     fields, separator, rest = line.partition(b" - ")
     words, kind = fields.split(), rest.split()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -52,34 +52,45 @@ def scan(folder: bytes, *, recursive: bool, ignore: Sequence[str]) -> Scan:
     Raises:
         FolderLost: with the reason.
     """
-    unreadable: list[tuple[bytes, str]] = []
     try:
-        files = list(_walk(folder, recursive, ignore, unreadable))
+        entries = _listed(folder)
     except OSError as error:
         raise FolderLost(error.strerror or str(error)) from error
+    unreadable: list[tuple[bytes, str]] = []
+    files: list[Found] = []
+    while entries:  # no recursion: folders may lie deeper than Python calls
+        entry = entries.pop()
+        kind = _kind(entry)
+        if kind == stat.S_IFDIR and recursive and not _ignored(os.fsdecode(entry.name).lower(), ignore):
+            entries += _below(entry.path, unreadable)
+        elif kind == stat.S_IFREG and is_wanted(entry.name, ignore) and (found := _look(entry)) is not None:
+            files.append(found)
     return Scan(tuple(files), tuple(unreadable))
 
 
-def _walk(
-    folder: bytes, recursive: bool, ignore: Sequence[str], unreadable: list[tuple[bytes, str]]
-) -> Iterator[Found]:
+def _listed(folder: bytes) -> list[os.DirEntry[bytes]]:
     with os.scandir(folder) as entries:
-        listed = list(entries)
-    for entry in listed:
-        if entry.is_dir(follow_symlinks=False):
-            if recursive and not _ignored(os.fsdecode(entry.name).lower(), ignore):
-                yield from _subfolder(entry.path, ignore, unreadable)
-        elif is_wanted(entry.name, ignore) and (found := _look(entry)) is not None:
-            yield found
+        return list(entries)
 
 
-def _subfolder(folder: bytes, ignore: Sequence[str], unreadable: list[tuple[bytes, str]]) -> Iterator[Found]:
+def _below(folder: bytes, unreadable: list[tuple[bytes, str]]) -> list[os.DirEntry[bytes]]:
     try:
-        yield from _walk(folder, True, ignore, unreadable)
+        return _listed(folder)
     except FileNotFoundError:
-        return
+        return []  # gone since it was listed
     except OSError as error:
         unreadable.append((folder, error.strerror or str(error)))
+        return []
+
+
+def _kind(entry: os.DirEntry[bytes]) -> int | None:
+    """Mostly known from the listing; some file systems need a stat for it, which may fail."""
+    try:
+        if entry.is_dir(follow_symlinks=False):
+            return stat.S_IFDIR
+        return stat.S_IFREG if entry.is_file(follow_symlinks=False) else None
+    except OSError:
+        return None
 
 
 def _look(entry: os.DirEntry[bytes]) -> Found | None:

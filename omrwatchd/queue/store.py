@@ -88,6 +88,18 @@ class Store:
             raise AlreadyQueued(job.name) from error
         return job_id
 
+    def delivered_before(self, fingerprint: str) -> Job | None:
+        """The latest delivered job of the same content, whatever its name was."""
+        with self._reader.begin() as connection:
+            found = read_jobs(
+                connection,
+                jobs.c.fingerprint == fingerprint,
+                jobs.c.delivered_at.is_not(None),
+                order=(jobs.c.delivered_at.desc(),),
+                limit=1,
+            )
+        return found[0] if found else None
+
     def set_arriving(self, files: dict[bytes, Arriving]) -> None:
         """Replace the list of files that are seen but not queued, by path; writes only what differs."""
         with self._reader.begin() as connection:

@@ -4,10 +4,13 @@ import os
 import threading
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from omrwatchd import events
+from omrwatchd.intake import folder
+from omrwatchd.intake.admit import Outcome
 from omrwatchd.model import Status
 from omrwatchd.settings import Watch
 from tests.intake.conftest import OpenOffice
@@ -222,3 +225,22 @@ def test_quiet_means_nothing_is_on_its_way(open_office: OpenOffice, tmp_path: Pa
         assert not office.intake.quiet
         office.queued("scan.zip")
         until(lambda: office.intake.quiet)
+
+
+def test_slow_look_into_one_file_holds_up_no_other(
+    open_office: OpenOffice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A huge ZIP on a slow disk takes a second to inspect: the next file does not wait ten."""
+    inspect = folder.admit
+
+    def slowly(*args: Any, **more: Any) -> Outcome:
+        if args[0].path.endswith(b"slow.zip"):
+            threading.Event().wait(1.0)  # the disk's own pace
+        return inspect(*args, **more)
+
+    monkeypatch.setattr(folder, "admit", slowly)
+    with open_office() as office:
+        write_zip(office.drop / "slow.zip")
+        office.queued("slow.zip")
+        write_zip(office.drop / "next.zip")
+        office.queued("next.zip", 5.0)
