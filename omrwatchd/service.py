@@ -113,15 +113,7 @@ class Daemon:
     def _inhabitants(self) -> Iterator[tuple[Worker, Intake, Store]]:
         settings = self._settings
         with delivery(settings, self._clock, self._announce, self._on_death) as (worker, store):
-            intake = Intake(
-                settings.watch,
-                store,
-                self._clock,
-                self._announce,
-                settings.queue.max_files,
-                worker.bell.set,
-                self._on_death,
-            )
+            intake = Intake(settings, store, self._clock, self._announce, worker.bell.set, self._on_death)
             yield worker, intake, store
 
 

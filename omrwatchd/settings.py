@@ -159,12 +159,14 @@ class Watch(Section):
     task_id: Line | None = None
     notes: str | None = None
     profile_id: int | None = None
+    pattern: str | None = None
     ignore: tuple[str, ...] = IGNORED
     recursive: bool = False
     observer: Literal["auto", "hints", "rescan"] = "auto"
     settle_seconds: Annotated[float, Field(gt=0, le=3600)] | None = None
     rescan_seconds: Annotated[float, Field(gt=0, le=3600)] | None = None
     give_up_seconds: Annotated[float, Field(gt=0)] = 600.0
+    done_marker: str | None = None
 
     @field_validator("drop", "done", "failed")
     @classmethod
@@ -180,11 +182,28 @@ class Watch(Section):
             raise ValueError("must not be empty; leave the line out instead")
         return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
-    @model_validator(mode="after")
-    def _task_given(self) -> Self:
-        if self.upload_type.needs_task_id and self.task_id is None:
-            raise ValueError(f'upload_type = "{self.upload_type}" needs a task_id')
-        return self
+    @field_validator("pattern")
+    @classmethod
+    def _groups_known(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        try:
+            groups = re.compile(value).groupindex
+        except re.error as error:
+            raise ValueError(f"is no regular expression: {error}") from None
+        for group in groups:
+            if group not in ("upload_type", "task_id", "notes", "profile_id"):
+                raise ValueError(
+                    f"has a group {group!r}; known are upload_type, task_id, notes and profile_id"
+                )
+        return value
+
+    @field_validator("done_marker")
+    @classmethod
+    def _marker_names_file(cls, value: str | None) -> str | None:
+        if value is not None and ("{name}" not in value or "/" in value or value == "{name}"):
+            raise ValueError('must be a file name with {name} in it, such as "{name}.done"')
+        return value
 
     @property
     def done_folder(self) -> Path:

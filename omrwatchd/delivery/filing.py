@@ -14,6 +14,7 @@ from omrwatchd.clock import Clock
 from omrwatchd.model import Job, Status
 from omrwatchd.queue.store import Store
 from omrwatchd.settings import Watch
+from omrwatchd.sheets.companions import companions_of
 
 NAME_MAX = 255
 """Bytes of a file name (limits.h)."""
@@ -40,6 +41,7 @@ class Filing:
         """
         try:
             target = self._place(job, delivered=delivered)
+            self._bring_companions(job, target)
             if not delivered:
                 write_error_text(job, target, self._clock.now())
         except OSError as error:
@@ -65,6 +67,20 @@ class Filing:
             _give_up_reservation(target)
             raise
         return target
+
+    def _bring_companions(self, job: Job, target: bytes) -> None:
+        """Sidecar and marker follow their ZIP; those of a newer ZIP of the same name stay with it."""
+        watch = self._watch_named(job.watch)
+        if watch is None or target == job.path or os.path.lexists(job.path):
+            return
+        folder, name = os.path.split(target)
+        old_name = os.path.basename(job.path)
+        for companion in companions_of(job.path, watch.done_marker):
+            wanted = os.path.basename(companion).replace(old_name, name)
+            place = os.path.join(folder, wanted)
+            if os.path.lexists(place):
+                place = os.path.join(folder, _renamed(wanted, job, self._clock.now(), 0))
+            _move(companion, place)
 
     def _folder(self, job: Job, *, delivered: bool) -> bytes:
         watch = self._watch_named(job.watch)

@@ -10,7 +10,7 @@ from omrwatchd.clock import Clock
 from omrwatchd.errors import Problem
 from omrwatchd.events import Announce
 from omrwatchd.intake import settle
-from omrwatchd.intake.admit import Admitted, NotWhole, NotYet, Outcome, Refused, admit, refuse
+from omrwatchd.intake.admit import Admission, Admitted, NotWhole, NotYet, Outcome, Refused
 from omrwatchd.intake.presence import Presence
 from omrwatchd.intake.scan import FolderLost, Found, display_name, scan
 from omrwatchd.intake.settle import Observation, Rules, Track, Verdict
@@ -49,8 +49,11 @@ class Arrival:
 class DropFolder:
     """The state of one [[watch]]; used on the intake thread alone."""
 
-    def __init__(self, watch: Watch, store: Store, clock: Clock, announce: Announce) -> None:
+    def __init__(
+        self, watch: Watch, admission: Admission, store: Store, clock: Clock, announce: Announce
+    ) -> None:
         self.watch = watch
+        self._admission = admission
         self.path = os.fsencode(watch.drop)
         self._store = store
         self._clock = clock
@@ -207,7 +210,7 @@ class DropFolder:
             arrival.why = "the queue is full"
             return 0
         try:
-            outcome = admit(file, self.watch, self._store, ask_lease=self._asks_lease)
+            outcome = self._admission.admit(file, ask_lease=self._asks_lease)
         except AlreadyQueued:
             return 0
         return self._draw_consequence(file, arrival, outcome)
@@ -237,7 +240,7 @@ class DropFolder:
 
     def _give_up(self, file: Found, problem: Problem) -> int:
         try:
-            refused = refuse(file, self.watch, self._store, problem)
+            refused = self._admission.refuse(file, problem)
         except AlreadyQueued:
             return 0
         self._arrivals.pop(file.path, None)

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from omrwatchd import events
 from omrwatchd.clock import Clock
 from omrwatchd.events import Announce
+from omrwatchd.intake.admit import Admission
 from omrwatchd.intake.folder import DropFolder
 from omrwatchd.intake.observer import Hints
 from omrwatchd.intake.scan import display_name
 from omrwatchd.lifecycle import Died, Service
 from omrwatchd.model import Arriving
 from omrwatchd.queue.store import Store
-from omrwatchd.settings import Watch
+from omrwatchd.settings import Settings
 
 SHORTEST_PAUSE_SECONDS = 0.25
 """Between two scans that hints ask for; ten times the last scan where that is longer."""
@@ -29,20 +30,22 @@ class Intake(Service):
 
     def __init__(
         self,
-        watches: Sequence[Watch],
+        settings: Settings,
         store: Store,
         clock: Clock,
         announce: Announce,
-        queue_limit: int,
         wake_worker: Callable[[], None],
         on_death: Died,
     ) -> None:
         super().__init__("intake", on_death)
-        self._folders = [DropFolder(watch, store, clock, announce) for watch in watches]
+        self._folders = [
+            DropFolder(watch, Admission(watch, store, settings.queue, settings.split), store, clock, announce)
+            for watch in settings.watch
+        ]
         self._store = store
         self._clock = clock
         self._announce = announce
-        self._queue_limit = queue_limit
+        self._queue_limit = settings.queue.max_files
         self._wake_worker = wake_worker
         self._hints = Hints(self._ring)
         self._hinted = False

@@ -62,8 +62,8 @@ def test_full_disk_delays_filing_and_never_uploads_again(
     with open_station(watch={"done": small_disk}) as station:
         job = station.drop(size=20_000)
         station.await_event(events.FilingDelayed)
-        delayed = until(lambda: (j := station.job(job)).filing_problem and j)
-        assert delayed.status is Status.COMPLETED
+        until(lambda: station.job(job).status is Status.COMPLETED)
+        assert station.job(job).filing_problem is not None
         assert (station.folder / "drop" / "scan.zip").exists()
         assert [p.name for p in small_disk.iterdir()] == ["ballast"]
         ballast.unlink()
@@ -96,3 +96,20 @@ def test_summary_line_is_written_once(receiver: Receiver, open_station: OpenStat
         station.ends(job, Status.COMPLETED)
         assert log.read_text() == once
         assert len(once.splitlines()) == 1
+
+
+def test_sidecar_and_marker_follow_their_zip(receiver: Receiver, open_station: OpenStation) -> None:
+    """Filed under another name the companions get it, too; nothing stays behind."""
+    with open_station(start=False, watch={"done_marker": "{name}.done"}) as station:
+        (station.folder / "done").mkdir()
+        (station.folder / "done" / "scan.zip").touch()
+        job = station.drop()
+        (station.folder / "drop" / "scan.zip.toml").write_text("sheets = 3")
+        (station.folder / "drop" / "scan.zip.done").touch()
+        station.worker.start()
+        job = station.ends(job, Status.COMPLETED)
+        name = os.path.basename(os.fsdecode(job.path))
+        assert sorted(os.listdir(station.folder / "done")) == sorted(
+            ["scan.zip", name, f"{name}.toml", f"{name}.done"]
+        )
+        assert os.listdir(station.folder / "drop") == []

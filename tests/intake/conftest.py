@@ -18,7 +18,7 @@ from omrwatchd.model import Job, Status
 from omrwatchd.queue.database import open_database
 from omrwatchd.queue.store import Store
 from omrwatchd.queue.views import Snapshot, Views
-from omrwatchd.settings import Watch
+from omrwatchd.settings import Settings, Watch
 from tests.waiting import until
 
 E = TypeVar("E", bound=Event)
@@ -65,7 +65,7 @@ OpenOffice = Callable[..., contextlib.AbstractContextManager[Office]]
 @pytest.fixture
 def open_office(tmp_path: Path) -> OpenOffice:
     @contextlib.contextmanager
-    def open_it(*more: Watch, limit: int = 100, **watch: Any) -> Iterator[Office]:
+    def open_it(*more: Watch, queue: dict[str, Any] | None = None, **watch: Any) -> Iterator[Office]:
         drop = tmp_path / "drop"
         drop.mkdir(exist_ok=True)
         first = Watch(**({"drop": drop, "settle_seconds": 0.4, "give_up_seconds": 1.5} | watch))
@@ -73,8 +73,13 @@ def open_office(tmp_path: Path) -> OpenOffice:
         store = Store(engine, SystemClock())
         announced: list[Event] = []
         deaths: list[BaseException] = []
+        settings = Settings(  # type: ignore[call-arg]
+            server={"base_url": "http://127.0.0.1:9/api"},  # type: ignore[arg-type]
+            queue=queue or {},  # type: ignore[arg-type]
+            watch=(first, *more),
+        )
         intake = Intake(
-            (first, *more), store, SystemClock(), Hooks([announced.append]), limit, lambda: None,
+            settings, store, SystemClock(), Hooks([announced.append]), lambda: None,
             lambda _name, death: deaths.append(death),
         )  # fmt: skip
         views = Views(tmp_path / "queue.db", SystemClock())

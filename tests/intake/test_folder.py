@@ -12,10 +12,11 @@ import pytest
 from omrwatchd import events
 from omrwatchd.events import Event
 from omrwatchd.intake import admit
+from omrwatchd.intake.admit import Admission
 from omrwatchd.intake.folder import DropFolder
 from omrwatchd.queue.database import open_database
 from omrwatchd.queue.store import Store
-from omrwatchd.settings import Watch
+from omrwatchd.settings import Queue, Split, Watch
 from tests.zips import write_zip
 
 
@@ -66,7 +67,9 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
     clock = SteppedClock()
     announced: list[Event] = []
     watch = Watch(drop=drop, settle_seconds=5, give_up_seconds=600)
-    yield Desk(drop, DropFolder(watch, Store(engine, clock), clock, announced.append), clock, announced)
+    store = Store(engine, clock)
+    admission = Admission(watch, store, Queue(), Split())
+    yield Desk(drop, DropFolder(watch, admission, store, clock, announced.append), clock, announced)
     engine.dispose()
 
 

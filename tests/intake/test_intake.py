@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 
 from omrwatchd import events
-from omrwatchd.intake import folder
-from omrwatchd.intake.admit import Outcome
+from omrwatchd.clock import SystemClock
+from omrwatchd.intake.admit import Admission, Outcome
+from omrwatchd.intake.scan import Found
 from omrwatchd.model import Status
+from omrwatchd.queue.ledger import Ledger
 from omrwatchd.settings import Watch
 from tests.intake.conftest import OpenOffice
 from tests.waiting import until
@@ -170,7 +172,7 @@ def test_empty_file_and_one_without_pictures_are_refused(open_office: OpenOffice
 
 def test_full_queue_leaves_files_untouched_until_there_is_room(open_office: OpenOffice) -> None:
     """At most max_files wait, oldest first; the rest is shown as arriving and taken when there is room."""
-    with open_office(limit=2) as office:
+    with open_office(queue={"max_files": 2}) as office:
         for number in range(4):
             path = write_zip(office.drop / f"scan-{number}.zip")
             os.utime(path, (1_000_000 + number, 1_000_000 + number))
@@ -231,16 +233,71 @@ def test_slow_look_into_one_file_holds_up_no_other(
     open_office: OpenOffice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A huge ZIP on a slow disk takes a second to inspect: the next file does not wait ten."""
-    inspect = folder.admit
+    inspect = Admission.admit
 
-    def slowly(*args: Any, **more: Any) -> Outcome:
-        if args[0].path.endswith(b"slow.zip"):
+    def slowly(self: Admission, found: Found, **more: Any) -> Outcome:
+        if found.path.endswith(b"slow.zip"):
             threading.Event().wait(1.0)  # the disk's own pace
-        return inspect(*args, **more)
+        return inspect(self, found, **more)
 
-    monkeypatch.setattr(folder, "admit", slowly)
+    monkeypatch.setattr(Admission, "admit", slowly)
     with open_office() as office:
         write_zip(office.drop / "slow.zip")
         office.queued("slow.zip")
         write_zip(office.drop / "next.zip")
         office.queued("next.zip", 5.0)
+
+
+def test_sidecar_beside_the_zip_gives_its_metadata(open_office: OpenOffice) -> None:
+    """A TOML or JSON file of the ZIP's name is read, also one that lands a moment after it."""
+    with open_office() as office:
+        write_zip(office.drop / "a.zip")
+        (office.drop / "a.zip.toml").write_text('task_id = "77"\nupload_type = "zip_no_qr"\nsheets = 3\n')
+        write_zip(office.drop / "b.zip", seed=1)
+        (office.drop / "b.zip.json").write_text('{"notes": "hall", "sheets": 4}')
+        first = office.queued("a.zip")
+        assert (first.metadata.task_id, first.metadata.upload_type) == ("77", "zip_no_qr")
+        second = office.queued("b.zip")
+        assert second.problem is not None
+        assert second.problem.code == "sheets_differ"
+
+
+def test_content_that_was_delivered_before_is_refused(open_office: OpenOffice) -> None:
+    """Under another name too, naming the earlier batch; the same name with new content is a new file."""
+    with open_office() as office:
+        write_zip(office.drop / "a.zip", seed=1)
+        office.queued("a.zip")
+        job = office.store.claim("w")
+        assert job is not None
+        ledger = Ledger(office.store._reader, office.store._reader, SystemClock())
+        ledger.batch_created(job.parts[0], "batch-1")
+        (office.drop / "a.zip").rename(office.drop / "again.zip")
+        office.store.filed(office.store.job(job.id), b"/done/a.zip")
+        again = office.queued("again.zip")
+        assert again.problem is not None
+        assert again.problem.code == "duplicate"
+        assert "batch-1" in again.problem.summary
+        write_zip(office.drop / "a.zip", seed=2)
+        until(lambda: [j.status for j in office.jobs() if j.name == "a.zip"].count(Status.PENDING))
+
+
+def test_duplicates_are_uploaded_where_that_is_wanted(open_office: OpenOffice) -> None:
+    """`queue.duplicates = "upload"` lets the same content through."""
+    with open_office(queue={"duplicates": "upload"}) as office:
+        write_zip(office.drop / "a.zip", seed=1)
+        office.queued("a.zip")
+        job = office.store.claim("w")
+        assert job is not None
+        ledger = Ledger(office.store._reader, office.store._reader, SystemClock())
+        ledger.batch_created(job.parts[0], "batch-1")
+        (office.drop / "a.zip").rename(office.drop / "again.zip")
+        assert office.queued("again.zip").status is Status.PENDING
+
+
+def test_marker_is_waited_for_where_one_is_asked_for(open_office: OpenOffice) -> None:
+    """With done_marker set a whole ZIP waits, and says for what, until the marker is there."""
+    with open_office(done_marker="{name}.done", give_up_seconds=60) as office:
+        write_zip(office.drop / "a.zip")
+        until(lambda: "a.zip.done" in office.why("a.zip"))
+        (office.drop / "a.zip.done").touch()
+        office.queued("a.zip")
