@@ -32,6 +32,7 @@ from omrwatchd.ops.systemd import Notifier
 from omrwatchd.queue.database import open_database, open_quick
 from omrwatchd.queue.ledger import Ledger
 from omrwatchd.queue.store import Store
+from omrwatchd.queue.views import Views
 from omrwatchd.queue.workers import WorkerRow
 from omrwatchd.settings import Settings
 
@@ -113,7 +114,15 @@ class Daemon:
     def _inhabitants(self) -> Iterator[tuple[Worker, Intake, Store]]:
         settings = self._settings
         with delivery(settings, self._clock, self._announce, self._on_death) as (worker, store):
-            intake = Intake(settings, store, self._clock, self._announce, worker.bell.set, self._on_death)
+            intake = Intake(
+                settings,
+                store,
+                self._clock,
+                self._announce,
+                Views(settings.queue_file, self._clock),
+                worker.bell.set,
+                self._on_death,
+            )
             yield worker, intake, store
 
 

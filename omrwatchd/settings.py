@@ -167,6 +167,7 @@ class Watch(Section):
     rescan_seconds: Annotated[float, Field(gt=0, le=3600)] | None = None
     give_up_seconds: Annotated[float, Field(gt=0)] = 600.0
     done_marker: str | None = None
+    status_board: bool = True
 
     @field_validator("drop", "done", "failed")
     @classmethod

@@ -10,12 +10,14 @@ from omrwatchd import events
 from omrwatchd.clock import Clock
 from omrwatchd.events import Announce
 from omrwatchd.intake.admit import Admission
+from omrwatchd.intake.board import Boards
 from omrwatchd.intake.folder import DropFolder
 from omrwatchd.intake.observer import Hints
 from omrwatchd.intake.scan import display_name
 from omrwatchd.lifecycle import Died, Service
 from omrwatchd.model import Arriving
 from omrwatchd.queue.store import Store
+from omrwatchd.queue.views import Views
 from omrwatchd.settings import Settings
 
 SHORTEST_PAUSE_SECONDS = 0.25
@@ -34,6 +36,7 @@ class Intake(Service):
         store: Store,
         clock: Clock,
         announce: Announce,
+        views: Views,
         wake_worker: Callable[[], None],
         on_death: Died,
     ) -> None:
@@ -48,6 +51,7 @@ class Intake(Service):
         self._queue_limit = settings.queue.max_files
         self._wake_worker = wake_worker
         self._hints = Hints(self._ring)
+        self._boards = Boards(settings.watch, views, clock)
         self._hinted = False
         self._deaf_told: set[bytes] = set()
         self._arriving_told: dict[bytes, Arriving] | None = None
@@ -67,10 +71,15 @@ class Intake(Service):
                 self._listen()
                 self._scan()
                 self._tell_arriving()
+                self._boards.refresh(self._lost())
                 self._rest()
         finally:
             self._hints.stop()
             self._hints.join(1.0)
+            self._boards.close(self._lost())
+
+    def _lost(self) -> set[str]:
+        return {folder.watch.name for folder in self._folders if folder.lost or not folder.scanned}
 
     def _ring(self) -> None:
         self._hinted = True
@@ -137,6 +146,9 @@ class Intake(Service):
             wait = min(wait, ROOM_SECONDS)
         if self._arriving_told is None or self._arriving_differs():
             wait = min(wait, self._arriving_at + ARRIVING_SECONDS - now)
+        board_wait = self._boards.wait()
+        if board_wait is not None:
+            wait = min(wait, board_wait)
         if not self._hinted and wait > 0:
             self._clock.wait(self.bell, wait)
         if not self.stopping:

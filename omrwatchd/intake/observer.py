@@ -18,6 +18,8 @@ from watchdog.events import (
 from watchdog.observers import Observer
 from watchdog.observers.api import BaseObserver, EventEmitter, ObservedWatch
 
+from omrwatchd.intake import board
+
 # not opened and not closed without writing: our own looks into files make those
 _MEANT = [
     FileCreatedEvent,
@@ -27,6 +29,8 @@ _MEANT = [
     DirCreatedEvent,
     DirMovedEvent,
 ]
+
+_OURS = frozenset({board.NAME, board.PARTIAL})
 
 
 class Hints:
@@ -97,4 +101,5 @@ class _Ringer(FileSystemEventHandler):
         self._ring = ring
 
     def on_any_event(self, event: FileSystemEvent) -> None:
-        self._ring()
+        if os.path.basename(os.fsencode(event.src_path)) not in _OURS:
+            self._ring()

@@ -101,8 +101,10 @@ class Machine:
         return self.summary()
 
     def names(self, folder: str) -> list[str]:
+        """What lies in a folder, but for our own status text."""
         place = self.folder / folder
-        return sorted(os.listdir(place)) if place.is_dir() else []
+        found = os.listdir(place) if place.is_dir() else []
+        return sorted(name for name in found if name != "_omrwatchd-status.txt")
 
 
 @pytest.fixture

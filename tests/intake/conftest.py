@@ -68,7 +68,9 @@ def open_office(tmp_path: Path) -> OpenOffice:
     def open_it(*more: Watch, queue: dict[str, Any] | None = None, **watch: Any) -> Iterator[Office]:
         drop = tmp_path / "drop"
         drop.mkdir(exist_ok=True)
-        first = Watch(**({"drop": drop, "settle_seconds": 0.4, "give_up_seconds": 1.5} | watch))
+        first = Watch(
+            **({"drop": drop, "settle_seconds": 0.4, "give_up_seconds": 1.5, "status_board": False} | watch)
+        )
         engine = open_database(tmp_path / "queue.db", create=True)
         store = Store(engine, SystemClock())
         announced: list[Event] = []
@@ -79,7 +81,8 @@ def open_office(tmp_path: Path) -> OpenOffice:
             watch=(first, *more),
         )
         intake = Intake(
-            settings, store, SystemClock(), Hooks([announced.append]), lambda: None,
+            settings, store, SystemClock(), Hooks([announced.append]),
+            Views(tmp_path / "queue.db", SystemClock()), lambda: None,
             lambda _name, death: deaths.append(death),
         )  # fmt: skip
         views = Views(tmp_path / "queue.db", SystemClock())

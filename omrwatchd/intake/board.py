@@ -1,0 +1,136 @@
+"""`_omrwatchd-status.txt`: for people who have nothing but the folder."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from datetime import datetime
+
+from omrwatchd.clock import Clock
+from omrwatchd.model import ACTIVE, Job, Status, WorkerState
+from omrwatchd.queue.views import Snapshot, Views, bytes_sent
+from omrwatchd.settings import Watch
+
+NAME = b"_omrwatchd-status.txt"
+PARTIAL = b"." + NAME + b".tmp"
+BUSY_SECONDS = 5.0
+"""How often it is looked at while anything goes on."""
+_LISTED = 20
+_WORDS = {
+    WorkerState.IDLE: "ready, nothing to upload",
+    WorkerState.PROCESSING: "the server is busy with earlier sheets; waiting for it",
+    WorkerState.COOLDOWN: "a short pause for the server",
+    WorkerState.PAUSED: "paused by an operator",
+    WorkerState.STOPPED: "stopped",
+}
+
+
+def board_text(snapshot: Snapshot, today: Sequence[Job], watch: Watch) -> str:
+    """What the board of one drop folder says, but for its time. Times are the machine's local ones."""
+    mine = [job for job in snapshot.jobs if job.watch == watch.name]
+    waiting = [job for job in mine if job.status is Status.PENDING]
+    ended = [job for job in today if job.watch == watch.name]
+    failed = [job for job in ended if job.status is not Status.COMPLETED]
+    lines = [f"Now: {_now(snapshot)}", ""]
+    lines += _listed("Arriving", [f"{file.name}: {file.why}" for file in snapshot.arriving])
+    lines += _listed("Waiting", [job.name for job in waiting])
+    lines += [f"Delivered today: {len(ended) - len(failed)}", f"Failed today: {len(failed)}"]
+    lines += [f"  {job.name}: {job.problem.summary if job.problem else ''}" for job in failed[-_LISTED:]]
+    if failed:
+        lines.append(f"Failed files lie in {watch.failed_folder}, each with a text that says what to do.")
+    return "\n".join(lines) + "\n"
+
+
+def _now(snapshot: Snapshot) -> str:
+    worker = snapshot.worker
+    if worker.state is WorkerState.HELD:
+        return f"waiting, nothing is lost: {worker.reason}"
+    active = next((job for job in snapshot.jobs if job.status in ACTIVE), None)
+    if active is not None and worker.state is WorkerState.UPLOADING:
+        share = bytes_sent(active) / max(1, active.identity.size)
+        return f"uploading {active.name}, {share:.0%}"
+    return _WORDS.get(worker.state, str(worker.state))
+
+
+def _listed(title: str, lines: list[str]) -> list[str]:
+    if not lines:
+        return []
+    more = [f"  … and {len(lines) - _LISTED} more"] if len(lines) > _LISTED else []
+    return [f"{title}: {len(lines)}", *(f"  {line}" for line in lines[:_LISTED]), *more, ""]
+
+
+class Boards:
+    """Keeps the boards of all drop folders that want one."""
+
+    def __init__(self, watches: Sequence[Watch], views: Views, clock: Clock) -> None:
+        self._watches = [watch for watch in watches if watch.status_board]
+        self._views = views
+        self._clock = clock
+        self._told: dict[str, str] = {}
+        self._due = 0.0
+        self._busy = False  # it changes without a scan: an upload goes on
+        self._stale = False  # it was to be refreshed too soon after the last time
+
+    def refresh(self, lost: Collection[str] = ()) -> None:
+        """Bring the boards up to date where something has changed.
+
+        ``lost``: names of the watches whose folder is away: what stands in its place gets no board.
+        """
+        if not self._watches:
+            return
+        self._stale = self._clock.monotonic() < self._due
+        if not self._stale:
+            self._show(self._views.snapshot(), lost)
+
+    def close(self, lost: Collection[str] = ()) -> None:
+        """The daemon stops: the boards say so."""
+        if self._watches:
+            snapshot = self._views.snapshot()
+            stopped = replace(snapshot.worker, state=WorkerState.STOPPED)
+            self._show(replace(snapshot, worker=stopped), lost)
+
+    def _show(self, snapshot: Snapshot, lost: Collection[str]) -> None:
+        today = self._views.finished(_midnight(self._clock.now()))
+        open_jobs = any(job.status in (Status.PENDING, *ACTIVE) for job in snapshot.jobs)
+        active = snapshot.worker.state not in (WorkerState.IDLE, WorkerState.STOPPED)
+        self._busy = open_jobs or active or bool(snapshot.arriving)
+        self._due = self._clock.monotonic() + BUSY_SECONDS
+        for watch in self._watches:
+            text = board_text(snapshot, today, watch)
+            known = watch.name in lost or self._told.get(watch.name) == text
+            if not known and self._write(watch, text):
+                self._told[watch.name] = text
+
+    def wait(self) -> float | None:
+        """Seconds until it should be looked at again; None when nothing can have changed."""
+        return max(0.0, self._due - self._clock.monotonic()) if self._busy or self._stale else None
+
+    def _write(self, watch: Watch, text: str) -> bool:
+        when = datetime.fromtimestamp(self._clock.now()).strftime("%Y-%m-%d %H:%M:%S")
+        folder = os.fsencode(watch.drop)
+        whole = f"omrwatchd: what happens to the files in this folder ({when})\n\n{text}"
+        try:
+            _replace(folder, whole.encode("utf-8", "backslashreplace"))
+        except OSError:
+            return False  # the folder is away or full: intake tells that, and the board is tried again
+        return True
+
+
+def _replace(folder: bytes, content: bytes) -> None:
+    """Put a new board in the old one's place at once; no link of others is followed."""
+    partial = os.path.join(folder, PARTIAL)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(partial)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(partial, flags, 0o664)
+    try:
+        os.write(descriptor, content)
+    finally:
+        os.close(descriptor)
+    os.rename(partial, os.path.join(folder, NAME))
+
+
+def _midnight(now: float) -> float:
+    return datetime.fromtimestamp(now).replace(hour=0, minute=0, second=0, microsecond=0).timestamp()
