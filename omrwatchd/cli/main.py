@@ -103,6 +103,16 @@ def status(
     Console(highlight=False).print(table(snapshot))
 
 
+@app.command(epilog="Example: omrwatchd explain /srv/scans/drop/scan.zip")
+def explain(file: Annotated[Path, typer.Argument(help="A file in, or once in, a drop folder.")]) -> None:
+    """Say why a file has not moved yet."""
+    import os
+
+    from omrwatchd.cli.explain import explain as explain_file
+
+    print(explain_file(_settings(), _views(), os.fsencode(file)))
+
+
 @app.command(epilog="Example: omrwatchd summary --since 7d --format csv > week.csv")
 def summary(
     since: Annotated[str, typer.Option(help="A day (2026-11-01), 'today', or a span such as 7d.")] = "",

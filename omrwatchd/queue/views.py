@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Row, select
+from sqlalchemy import Row, func, select
 
 from omrwatchd.clock import Clock
 from omrwatchd.model import ACTIVE, FINAL, Arriving, Job, Status, WorkerState
@@ -106,6 +106,16 @@ def _timestamp(seconds: float | None) -> str | None:
     return None if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
 
 
+@dataclass(frozen=True, slots=True)
+class FileView:
+    """One file, for `explain`."""
+
+    job: Job | None
+    arriving: Arriving | None
+    ahead: int
+    """How many files go before it."""
+
+
 class Views:
     """Reads a queue that a daemon may be working on."""
 
@@ -151,6 +161,26 @@ class Views:
                 jobs.c.status.in_(FINAL),
                 order=(jobs.c.finished_at, jobs.c.id),
             )
+
+    def about(self, path: bytes) -> FileView:
+        """All that the queue knows of the file that is, or was, at ``path``."""
+        nothing = FileView(None, None, 0)
+        if not self._file.exists():
+            return nothing
+        with self._connection() as connection:
+            if connection is None:
+                return nothing
+            here = read_jobs(connection, jobs.c.path == path, order=(jobs.c.id.desc(),), limit=1)
+            job = here[0] if here else None
+            seen = connection.execute(select(arriving).where(arriving.c.path == path)).first()
+            ahead = 0
+            if job is not None and job.status is Status.PENDING:
+                ahead = connection.execute(
+                    select(func.count())
+                    .select_from(jobs)
+                    .where(jobs.c.status.in_((Status.PENDING, *ACTIVE)), jobs.c.id < job.id)
+                ).scalar_one()
+            return FileView(job, None if seen is None else Arriving(seen.name, seen.size, seen.why), ahead)
 
     @contextmanager
     def _connection(self) -> Iterator[Any]:
