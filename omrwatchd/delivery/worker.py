@@ -27,6 +27,8 @@ from omrwatchd.sheets.source import Source, SourceChanged
 CONTROL_SECONDS = 1.0
 """How soon a word of an operator, which is a change of a row, is noticed."""
 HEARTBEAT_SECONDS = 20.0
+FAILURES_THAT_HOLD = 3
+"""Files in a row: the fourth waits until somebody had a chance to look."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +158,7 @@ class Worker(Service):
                     if part.status is not Status.COMPLETED:
                         job = self._deliver_part(job, part, file)
             self._tools.closing.complete(job)
+            self._row.forgive_failures()
         except Failed as failure:
             self._draw_consequence(self._store.job(job.id), failure.fault)
         except Halted as halted:
@@ -244,15 +247,22 @@ class Worker(Service):
             self._store.give_back(job, attempted=False)
             self._begin_hold(fault)
         elif fault.kind is not Kind.CHUNK:
-            self._tools.closing.fail(job, fault.problem)
+            self._fail(job, fault.problem)
         elif not self._tools.probe.answers(Kind.OUTAGE):
             self._store.give_back(job, attempted=False)
             self._begin_hold(Fault(Kind.OUTAGE, fault.problem))
         elif job.failures + 1 >= self._tools.settings.queue.max_attempts:
-            self._tools.closing.fail(job, _gave_up(fault.problem, job.failures + 1))
+            self._fail(job, _gave_up(fault.problem, job.failures + 1))
         else:
             self._store.give_back(job, attempted=True)
             self._begin_cooldown()
+
+    def _fail(self, job: Job, problem: Problem) -> None:
+        """Fail a file; several in a row are hardly all the files' own fault."""
+        self._tools.closing.fail(job, problem)
+        if (count := self._row.count_failure()) >= FAILURES_THAT_HOLD:
+            self._row.forgive_failures()
+            self._begin_hold(Fault(Kind.MISCONFIGURED, _too_many_failed(count, problem)))
 
     def _end_halted(self, job: Job, why: Why) -> None:
         if why is Why.CANCEL:
@@ -260,6 +270,14 @@ class Worker(Service):
             return
         self._store.give_back(job, attempted=False)
         self._announce(events.UploadSuspended(job.id, job.name, str(why)))
+
+
+def _too_many_failed(count: int, last: Problem) -> Problem:
+    return Problem(
+        "files_failing",
+        f"{count} files failed one after the other, the last because: {last.summary}",
+        "Look at failed/ and at the server; delivery goes on by itself after a while.",
+    )
 
 
 def _gave_up(problem: Problem, attempts: int) -> Problem:

@@ -125,5 +125,21 @@ class WorkerRow:
         until = self.row().cooldown_until
         return None if until is None else float(until)
 
+    def count_failure(self) -> int:
+        """One more file has failed; how many in a row that makes, over restarts."""
+        with self._writer.begin() as connection:
+            return int(
+                connection.execute(
+                    update(workers)
+                    .where(workers.c.id == self.id)
+                    .values(failures_in_a_row=workers.c.failures_in_a_row + 1)
+                    .returning(workers.c.failures_in_a_row)
+                ).scalar_one()
+            )
+
+    def forgive_failures(self) -> None:
+        """A file was delivered, or a hold is over: the count begins anew."""
+        self._update(failures_in_a_row=0)
+
     def cool_down(self, until: float | None) -> None:
         self._update(cooldown_until=until)

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -75,7 +75,9 @@ class _Demo:
     def __init__(self, folder: Path, console: Console) -> None:
         self._folder = folder
         self._console = console
-        self._views = Views(folder / "state" / "queue.db", SystemClock())
+        self._clock = SystemClock()
+        self._never = threading.Event()
+        self._views = Views(folder / "state" / "queue.db", self._clock)
 
     def play(self) -> int:
         (self._folder / "drop").mkdir()
@@ -125,15 +127,15 @@ class _Demo:
 
     def _show_until(self, over: Callable[[Snapshot], bool]) -> bool:
         """Show the queue until it is over; False when that took too long."""
-        deadline = time.monotonic() + DEADLINE_SECONDS
+        deadline = self._clock.monotonic() + DEADLINE_SECONDS
         teller = _Teller(self._console)
-        while time.monotonic() < deadline:
+        while self._clock.monotonic() < deadline:
             snapshot = self._views.snapshot()
             teller.tell(snapshot)
             if over(snapshot):
                 teller.end()
                 return True
-            time.sleep(FRAME_SECONDS)
+            self._clock.wait(self._never, FRAME_SECONDS)
         teller.end()
         return False
 
