@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -13,6 +15,7 @@ from omrwatchd import __version__
 from omrwatchd.errors import Problem
 
 if TYPE_CHECKING:
+    from omrwatchd.queue.control import Control
     from omrwatchd.queue.views import Views
     from omrwatchd.settings import Settings
 
@@ -124,6 +127,62 @@ def summary(
     show(_views(), since, form)
 
 
+@app.command(epilog="Example: omrwatchd cancel 17")
+def cancel(job: Annotated[int, typer.Argument(metavar="ID", help="As `status` shows it.")]) -> None:
+    """End a file that waits or is being uploaded; it is put into the failed folder."""
+    with _control() as control:
+        print(control.cancel(job).words)
+
+
+@app.command(epilog="Example: omrwatchd retry 17")
+def retry(
+    job: Annotated[int | None, typer.Argument(metavar="ID", help="As `status` shows it.")] = None,
+    failed: Annotated[bool, typer.Option("--failed", help="All that failed.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Even if the batch may exist already.")] = False,
+) -> None:
+    """Queue a failed or cancelled file again; parts that were delivered are not sent again."""
+    if (job is None) is not failed:
+        raise Problem("usage_retry", "retry needs either an ID or --failed.", "See `omrwatchd retry --help`.")
+    with _control() as control:
+        done = control.retry_failed(force=force) if job is None else [control.retry(job, force=force)]
+    print("\n".join(each.words for each in done) or "Nothing has failed.")
+
+
+@app.command(epilog="Example: omrwatchd prioritise 17")
+def prioritise(job: Annotated[int, typer.Argument(metavar="ID", help="As `status` shows it.")]) -> None:
+    """Have a waiting file go next."""
+    with _control() as control:
+        print(control.prioritise(job).words)
+
+
+@app.command(epilog="Example: omrwatchd remove 17")
+def remove(job: Annotated[int, typer.Argument(metavar="ID", help="As `status` shows it.")]) -> None:
+    """Take a finished file off the list; its content stays known as delivered."""
+    with _control() as control:
+        print(control.remove(job).words)
+
+
+@app.command(epilog="Example: omrwatchd clear")
+def clear() -> None:
+    """Take all finished files off the list; what was delivered stays known."""
+    with _control() as control:
+        print(control.clear().words)
+
+
+@app.command(epilog="Example: omrwatchd pause")
+def pause() -> None:
+    """Begin nothing new; what is under way goes on."""
+    with _control() as control:
+        print(control.pause(True).words)
+
+
+@app.command(epilog="Example: omrwatchd resume")
+def resume() -> None:
+    """Go on: ends a pause, a hold and a cooldown."""
+    with _control() as control:
+        print(control.pause(False).words)
+
+
 @app.command(epilog="Example: omrwatchd receiver --dir /tmp/omr --port 8099 --token secret")
 def receiver(
     directory: Annotated[Path, typer.Option("--dir", help="Where what arrives is kept.")],
@@ -186,6 +245,15 @@ def _views() -> Views:
     from omrwatchd.queue.views import Views
 
     return Views(_settings().queue_file, SystemClock())
+
+
+@contextmanager
+def _control() -> Iterator[Control]:
+    from omrwatchd.clock import SystemClock
+    from omrwatchd.queue.control import opened_control
+
+    with opened_control(_settings().queue_file, SystemClock()) as control:
+        yield control
 
 
 def _refuse_unless_ready(settings: Settings) -> None:

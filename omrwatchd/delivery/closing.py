@@ -9,6 +9,7 @@ from omrwatchd.delivery.summary import SummaryLog
 from omrwatchd.errors import Problem
 from omrwatchd.events import Announce
 from omrwatchd.model import Job, Status
+from omrwatchd.queue.control import CANCELLED
 from omrwatchd.queue.store import Store
 
 RETRY_SECONDS = 30.0
@@ -45,8 +46,7 @@ class Closing:
         self.settle_accounts()
 
     def cancel(self, job: Job) -> None:
-        problem = Problem("cancelled", "An operator cancelled it.", "Drop the file again to deliver it.")
-        self._abort(job, problem)
+        self._abort(job, CANCELLED)
 
     def source_gone(self, job: Job) -> None:
         """The file was taken away while it waited."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import filecmp
 import hashlib
@@ -42,7 +43,9 @@ class Filing:
         try:
             target = self._place(job, delivered=delivered)
             self._bring_companions(job, target)
-            if not delivered:
+            if delivered:
+                _remove_error_text(job.path)
+            else:
                 write_error_text(job, target, self._clock.now())
         except OSError as error:
             where = os.fsdecode(error.filename) if error.filename else job.name
@@ -176,6 +179,12 @@ def _sync_folder(folder: bytes) -> None:
             raise
     finally:
         os.close(descriptor)
+
+
+def _remove_error_text(path: bytes) -> None:
+    """Our own text about a failure that a retry has mended."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path + ERROR_SUFFIX)
 
 
 def write_error_text(job: Job, target: bytes, now: float) -> None:

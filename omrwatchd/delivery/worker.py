@@ -86,6 +86,9 @@ class Worker(Service):
     def _may_send(self) -> bool:
         """Not while held, paused or cooling down; says so where people look."""
         row = self._row.row()
+        if row.release:
+            self._row.take_release()
+            self._release()
         if self._hold is not None and not self._released():
             self._show(WorkerState.HELD, self._hold.problem.summary)
             return False
@@ -143,9 +146,13 @@ class Worker(Service):
         if not self._tools.probe.answers(self._hold.kind):
             self._probe_at = self._clock.monotonic() + self._backoff.next()
             return False
-        self._announce(events.QueueReleased(round(self._clock.now() - self._hold.since, 1)))
-        self._hold = None
+        self._release()
         return True
+
+    def _release(self) -> None:
+        if self._hold is not None:
+            self._announce(events.QueueReleased(round(self._clock.now() - self._hold.since, 1)))
+            self._hold = None
 
     # one job
 

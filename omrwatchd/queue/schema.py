@@ -63,6 +63,7 @@ jobs = Table(
     Column("error_advice", Text),
     Column("worker", String(80)),
     Column("cancel_requested", Boolean, nullable=False, server_default=text("0")),
+    Column("hidden", Boolean, nullable=False, server_default=text("0")),  # cleared from the list
     Column("created_at", Float, nullable=False),
     Column("started_at", Float),
     Column("delivered_at", Float),
@@ -132,6 +133,7 @@ workers = Table(
     Column("heartbeat", Float, nullable=False),
     Column("cooldown_until", Float),
     Column("paused", Boolean, nullable=False, server_default=text("0")),
+    Column("release", Boolean, nullable=False, server_default=text("0")),  # an operator ends the hold
     Column("failures_in_a_row", Integer, nullable=False, server_default=text("0")),
 )
 

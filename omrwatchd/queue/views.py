@@ -139,6 +139,7 @@ class Views:
             finished = read_jobs(
                 connection,
                 jobs.c.status.in_(FINAL),
+                jobs.c.hidden.is_(False),
                 order=(jobs.c.finished_at.desc(), jobs.c.id.desc()),
                 limit=None if everything else RECENT,
             )

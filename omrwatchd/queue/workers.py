@@ -141,5 +141,9 @@ class WorkerRow:
         """A file was delivered, or a hold is over: the count begins anew."""
         self._update(failures_in_a_row=0)
 
+    def take_release(self) -> None:
+        """An operator's word to end a hold is heard."""
+        self._update(release=False)
+
     def cool_down(self, until: float | None) -> None:
         self._update(cooldown_until=until)

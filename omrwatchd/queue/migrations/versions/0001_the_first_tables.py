@@ -40,6 +40,7 @@ def upgrade() -> None:
         sa.Column("error_advice", sa.Text(), nullable=True),
         sa.Column("worker", sa.String(length=80), nullable=True),
         sa.Column("cancel_requested", sa.Boolean(), server_default=sa.text("0"), nullable=False),
+        sa.Column("hidden", sa.Boolean(), server_default=sa.text("0"), nullable=False),
         sa.Column("created_at", sa.Float(), nullable=False),
         sa.Column("started_at", sa.Float(), nullable=True),
         sa.Column("delivered_at", sa.Float(), nullable=True),
@@ -93,6 +94,7 @@ def upgrade() -> None:
         sa.Column("heartbeat", sa.Float(), nullable=False),
         sa.Column("cooldown_until", sa.Float(), nullable=True),
         sa.Column("paused", sa.Boolean(), server_default=sa.text("0"), nullable=False),
+        sa.Column("release", sa.Boolean(), server_default=sa.text("0"), nullable=False),
         sa.Column("failures_in_a_row", sa.Integer(), server_default=sa.text("0"), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_workers")),
     )

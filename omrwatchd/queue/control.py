@@ -1,0 +1,207 @@
+"""Operators' words, as changes of rows that the daemon notices within a second.
+
+They work with the daemon running or stopped; each is one transaction and says what it did.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy import Connection, Engine, delete, func, select, update
+
+from omrwatchd.clock import Clock
+from omrwatchd.errors import Problem
+from omrwatchd.model import ACTIVE, FINAL, Job, Status
+from omrwatchd.queue.database import open_database
+from omrwatchd.queue.rows import problem_columns, read_jobs
+from omrwatchd.queue.schema import chunks, jobs, parts, workers
+
+CANCELLED = Problem(
+    "cancelled", "An operator cancelled it.", "`omrwatchd retry`, or dropping it again, delivers it."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What a command did, in words."""
+
+    words: str
+
+
+class Control:
+    """The door for commands that change the queue."""
+
+    def __init__(self, engine: Engine, clock: Clock) -> None:
+        self._writer = engine.execution_options(writes=True)
+        self._clock = clock
+
+    def cancel(self, job_id: int) -> Done:
+        """End a job that waits or is under way; what is under way ends within a second.
+
+        Raises:
+            Problem: ``unknown_id`` or ``not_now``.
+        """
+        with self._writer.begin() as connection:
+            job = _job(connection, job_id)
+            if job.status in ACTIVE:
+                _set(connection, job_id, cancel_requested=True)
+                return Done(f"{job.name} is being cancelled.")
+            if job.status is not Status.PENDING:
+                raise _not_now(job, "cancelled")
+            _set(
+                connection,
+                job_id,
+                status=Status.ABORTED,
+                finished_at=self._clock.now(),
+                **problem_columns(CANCELLED),
+            )
+            connection.execute(
+                update(parts)
+                .where(parts.c.job_id == job_id, parts.c.batch_id.is_(None))
+                .values(status=Status.ABORTED)
+            )
+        return Done(f"{job.name} is cancelled; it is put into the failed folder.")
+
+    def retry(self, job_id: int, *, force: bool = False) -> Done:
+        """Queue a failed or cancelled job again; delivered parts are not sent again.
+
+        Raises:
+            Problem: ``unknown_id``, ``not_now``, or ``needs_force`` where a second batch may come of it.
+        """
+        with self._writer.begin() as connection:
+            return self._retry(connection, _job(connection, job_id), force=force)
+
+    def _retry(self, connection: Connection, job: Job, *, force: bool) -> Done:
+        if job.status not in (Status.ERROR, Status.ABORTED):
+            raise _not_now(job, "tried again")
+        if not job.parts:
+            advice = "Save it again, then drop it into the folder."
+            raise Problem("not_now", f"{job.name} can't be tried again: it never was a usable ZIP.", advice)
+        code = job.problem.code if job.problem is not None else ""
+        if code in ("outcome_unknown", "duplicate") and not force:
+            raise Problem(
+                "needs_force",
+                f"{job.name} may be on the server already ({job.problem.summary if job.problem else ''})",
+                "Look there first; if the batch is missing, use --force.",
+            )
+        if self._is_queued(connection, job):
+            raise Problem("not_now", f"{job.name} is queued already under another id.", "")
+        _set(
+            connection,
+            job.id,
+            status=Status.PENDING,
+            failures=0,
+            cancel_requested=False,
+            finished_at=None,
+            filed_at=None,
+            filing_target=None,
+            filing_problem=None,
+            summary_at=None,
+            **problem_columns(None),
+        )
+        missing = [part.id for part in job.parts if part.batch_id is None]
+        connection.execute(delete(chunks).where(chunks.c.part_id.in_(missing)))
+        connection.execute(
+            update(parts)
+            .where(parts.c.id.in_(missing))
+            .values(status=Status.PENDING, upload_id=None, chunk_size=None, sessions=0, final_sent_at=None)
+        )
+        return Done(f"{job.name} is queued again.")
+
+    def _is_queued(self, connection: Connection, job: Job) -> bool:
+        statement = select(jobs.c.id).where(
+            jobs.c.path == job.path, jobs.c.filed_at.is_(None), jobs.c.id != job.id
+        )
+        return connection.execute(statement).first() is not None
+
+    def retry_failed(self, *, force: bool = False) -> list[Done]:
+        """Every failed job that may be tried again without a second batch (or all, with ``force``)."""
+        with self._writer.begin() as connection:
+            done = []
+            for job in read_jobs(connection, jobs.c.status == Status.ERROR):
+                try:
+                    done.append(self._retry(connection, job, force=force))
+                except Problem as problem:
+                    done.append(Done(f"{job.name} is left: {problem.sentence()}"))
+            return done
+
+    def prioritise(self, job_id: int) -> Done:
+        """Have a waiting job go next."""
+        with self._writer.begin() as connection:
+            job = _job(connection, job_id)
+            if job.status is not Status.PENDING:
+                raise _not_now(job, "moved up")
+            first = connection.execute(
+                select(func.min(jobs.c.priority)).where(jobs.c.status == Status.PENDING)
+            ).scalar_one()
+            _set(connection, job_id, priority=first - 1)
+        return Done(f"{job.name} goes next.")
+
+    def remove(self, job_id: int) -> Done:
+        """Forget a finished job; its content stays known as delivered.
+
+        Raises:
+            Problem: ``unknown_id`` or ``not_now``.
+        """
+        with self._writer.begin() as connection:
+            job = _job(connection, job_id)
+            if job.status not in FINAL or job.summary_at is None:
+                raise _not_now(job, "removed", "Cancel it first.")
+            _set(connection, job_id, hidden=True)
+        return Done(f"{job.name} is removed from the list.")
+
+    def clear(self) -> Done:
+        """Forget all finished jobs; what was delivered stays known."""
+        with self._writer.begin() as connection:
+            done = connection.execute(
+                update(jobs)
+                .where(jobs.c.status.in_(FINAL), jobs.c.summary_at.is_not(None), jobs.c.hidden.is_(False))
+                .values(hidden=True)
+            )
+        return Done(f"{done.rowcount} finished files are cleared from the list.")
+
+    def pause(self, paused: bool) -> Done:
+        """Begin nothing new (what is under way goes on), or go on; also ends a hold and a cooldown."""
+        with self._writer.begin() as connection:
+            columns = {"paused": paused} if paused else {
+                "paused": False, "cooldown_until": None, "release": True,
+            }  # fmt: skip
+            done = connection.execute(update(workers).values(**columns))
+        if done.rowcount == 0:
+            raise Problem("not_now", "There is no queue yet.", "Start the daemon once.")
+        return Done("Paused: nothing new is begun." if paused else "Delivery goes on.")
+
+
+@contextmanager
+def opened_control(file: Path, clock: Clock) -> Iterator[Control]:
+    """The control of the queue in ``file``.
+
+    Raises:
+        Problem: ``no_queue`` before the first start of the daemon, ``queue_unusable``.
+    """
+    if not file.exists():
+        raise Problem("no_queue", f"There is no queue {file} yet.", "Start the daemon once.")
+    engine = open_database(file, create=True)
+    try:
+        yield Control(engine, clock)
+    finally:
+        engine.dispose()
+
+
+def _job(connection: Connection, job_id: int) -> Job:
+    found = read_jobs(connection, jobs.c.id == job_id)
+    if not found:
+        advice = "`omrwatchd status --all` lists them."
+        raise Problem("unknown_id", f"There is no file with the id {job_id}.", advice)
+    return found[0]
+
+
+def _set(connection: Connection, job_id: int, **columns: object) -> None:
+    connection.execute(update(jobs).where(jobs.c.id == job_id).values(**columns))
+
+
+def _not_now(job: Job, verb: str, advice: str = "") -> Problem:
+    return Problem("not_now", f"{job.name} is {job.status} and can't be {verb}.", advice)
