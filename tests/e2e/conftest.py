@@ -119,3 +119,10 @@ def machine(tmp_path: Path) -> Iterator[Machine]:
             if process.poll() is None:
                 process.kill()
             process.wait()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whole processes take their time: `pytest -m 'not slow'` leaves them out."""
+    for item in items:
+        if "e2e" in item.path.parts:
+            item.add_marker(pytest.mark.slow)

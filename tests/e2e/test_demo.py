@@ -5,10 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
 
-
-@pytest.mark.slow
 def test_demo_delivers_everything_and_leaves_nothing_behind(tmp_path: Path) -> None:
     """`omrwatchd demo` ends with 0, all its checks good, and its folder gone."""
     result = subprocess.run(
