@@ -86,9 +86,19 @@ def state_diagram() -> str:
     return "\n".join(lines)
 
 
+def display_name(name: bytes) -> str:
+    """A file's name as text that any log and terminal can bear: no control characters, valid UTF-8."""
+    text = name.decode("utf-8", "backslashreplace")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Which content a path held when it was looked at (fstat fields)."""
+    """Which content a path held when it was looked at.
+
+    A file's are its fstat fields; a folder of pictures has their bytes, the youngest time, and a digest of
+    all names, sizes and times in place of the inode.
+    """
 
     size: int
     """Bytes."""

@@ -155,7 +155,7 @@ class Watch(Section):
     drop: Path
     done: Path | None = None
     failed: Path | None = None
-    upload_type: Literal[UploadType.ZIP_WITH_QR, UploadType.ZIP_NO_QR] = UploadType.ZIP_WITH_QR
+    upload_type: UploadType = UploadType.ZIP_WITH_QR
     task_id: Line | None = None
     notes: str | None = None
     profile_id: int | None = None

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import stat
 
-from omrwatchd.intake.scan import display_name, is_wanted
-from omrwatchd.model import Job, Status, WorkerState
+from omrwatchd.intake.scan import is_wanted
+from omrwatchd.model import Job, Status, WorkerState, display_name
 from omrwatchd.queue.views import FileView, Views, WorkerView, bytes_sent, job_document
 from omrwatchd.settings import Settings, Watch
 

@@ -8,10 +8,12 @@ import filecmp
 import hashlib
 import os
 import shutil
+import stat
 from collections.abc import Callable
 from datetime import UTC, datetime
 
 from omrwatchd.clock import Clock
+from omrwatchd.delivery.opening import holds
 from omrwatchd.model import Job, Status
 from omrwatchd.queue.store import Store
 from omrwatchd.settings import Watch
@@ -67,7 +69,7 @@ class Filing:
         try:
             _move(job.path, target)
         except OSError:
-            _give_up_reservation(target)
+            _give_up_reservation(job.path, target)
             raise
         return target
 
@@ -93,35 +95,47 @@ class Filing:
 
 
 def _is_the_file(job: Job, path: bytes) -> bool:
-    """Whether ``path`` holds what the job was made from (a copy has another inode)."""
     try:
-        found = os.lstat(path)
-    except FileNotFoundError:
+        return holds(job, path)
+    except (FileNotFoundError, NotADirectoryError):
         return False
-    return (found.st_size, found.st_mtime_ns) == (job.identity.size, job.identity.mtime_ns)
 
 
 def _reserve(folder: bytes, name: bytes, job: Job, now: float) -> bytes:
-    """Make an empty file of ours under a free name; a rename onto it overwrites nothing of others."""
+    """Make an empty file (or folder) of ours under a free name; a rename onto it overwrites nothing."""
     candidates = (_fitting(name), _renamed(name, job, now, 0), _renamed(name, job, now, 1))
     for candidate in candidates:
         target = os.path.join(folder, candidate)
         try:
-            os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o660))
+            _make_empty(target, is_folder=_is_folder(job.path))
         except FileExistsError:
-            if target == job.filing_target and os.lstat(target).st_size == 0:
+            if target == job.filing_target and _is_empty(target):
                 return target  # reserved by an earlier try of ours
             continue
         return target
     raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), os.path.join(folder, name))
 
 
-def _give_up_reservation(target: bytes) -> None:
-    try:
-        if os.lstat(target).st_size == 0:
-            os.unlink(target)
-    except OSError:
-        pass  # the reason for being here is told already; an empty file is reused by the next try
+def _make_empty(path: bytes, *, is_folder: bool) -> None:
+    if is_folder:
+        os.mkdir(path, 0o770)
+    else:
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o660))
+
+
+def _is_folder(path: bytes) -> bool:
+    return stat.S_ISDIR(os.lstat(path).st_mode)
+
+
+def _is_empty(path: bytes) -> bool:
+    return not os.listdir(path) if _is_folder(path) else os.lstat(path).st_size == 0
+
+
+def _give_up_reservation(source: bytes, target: bytes) -> None:
+    """Take our empty place away again, if what was to come there still is where it was."""
+    with contextlib.suppress(OSError):  # an empty place is used again by the next try
+        if os.path.lexists(source) and _is_empty(target):
+            shutil.rmtree(target) if _is_folder(target) else os.unlink(target)
 
 
 def _renamed(name: bytes, job: Job, now: float, salt: int) -> bytes:
@@ -147,7 +161,7 @@ def _move(source: bytes, target: bytes) -> None:
         if error.errno != errno.EXDEV:
             raise
         _copy_over(source, target)
-        os.unlink(source)
+        shutil.rmtree(source) if _is_folder(source) else os.unlink(source)
     for folder in {os.path.dirname(source), os.path.dirname(target)}:
         _sync_folder(folder)
 
@@ -156,18 +170,36 @@ def _copy_over(source: bytes, target: bytes) -> None:
     folder, name = os.path.split(target)
     copy = os.path.join(folder, b"." + name[: NAME_MAX - 10] + b".copying")
     try:
-        shutil.copyfile(source, copy, follow_symlinks=False)
-        shutil.copystat(source, copy, follow_symlinks=False)
-        with open(copy, "rb") as file:
-            os.fsync(file.fileno())
-        if not filecmp.cmp(source, copy, shallow=False):
-            raise OSError(errno.EIO, "the copy differs from the original", copy)
+        _copy_folder(source, copy) if _is_folder(source) else _copy_file(source, copy)
         os.rename(copy, target)
     except OSError:
         if os.path.lexists(copy):
-            os.unlink(copy)
+            shutil.rmtree(copy) if _is_folder(copy) else os.unlink(copy)
         raise
     _sync_folder(folder)
+
+
+def _copy_folder(source: bytes, copy: bytes) -> None:
+    """A folder of pictures with all that lies in it."""
+    if os.path.lexists(copy):
+        shutil.rmtree(copy)  # of a try that a crash ended
+    os.mkdir(copy, 0o770)
+    for name in os.listdir(source):
+        below, copied = os.path.join(source, name), os.path.join(copy, name)
+        _copy_folder(below, copied) if _is_folder(below) else _copy_file(below, copied)
+    _sync_folder(copy)
+
+
+def _copy_file(source: bytes, copy: bytes) -> None:
+    """Copied, on disk, and compared byte by byte."""
+    shutil.copyfile(source, copy, follow_symlinks=False)
+    shutil.copystat(source, copy, follow_symlinks=False)
+    if os.path.islink(copy):
+        return
+    with open(copy, "rb") as file:
+        os.fsync(file.fileno())
+    if not filecmp.cmp(source, copy, shallow=False):
+        raise OSError(errno.EIO, "the copy differs from the original", copy)
 
 
 def _sync_folder(folder: bytes) -> None:

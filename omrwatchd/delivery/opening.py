@@ -9,9 +9,10 @@ from contextlib import contextmanager
 from omrwatchd.delivery.faults import Fault, Kind
 from omrwatchd.delivery.retry import Failed
 from omrwatchd.errors import Problem
-from omrwatchd.model import Job, Part
+from omrwatchd.model import Identity, Job, Part, UploadType
 from omrwatchd.sheets.archive import Archive, read_archive
 from omrwatchd.sheets.part import VirtualPart
+from omrwatchd.sheets.pictures import Pictures, PictureSet, list_pictures
 from omrwatchd.sheets.source import FileSource, Source, SourceChanged
 from omrwatchd.sheets.split import PartPlan, layout
 
@@ -51,30 +52,55 @@ class JobFile:
         return self._archive
 
 
+class JobFolder:
+    """One open descriptor of a folder of pictures."""
+
+    def __init__(self, pictures: Pictures, descriptor: int) -> None:
+        self._pictures = pictures
+        self._descriptor = descriptor
+
+    def source(self, part: Part) -> PictureSet:
+        """The part's pictures, in the order of their names."""
+        return PictureSet(self._descriptor, self._pictures.entries[part.first_sheet : part.stop_sheet])
+
+
 @contextmanager
-def opened(job: Job) -> Iterator[JobFile]:
-    """Open the job's file without following a link.
+def opened(job: Job) -> Iterator[JobFile | JobFolder]:
+    """Open what the job is about, without following a link.
 
     Raises:
         FileNotFoundError: it was taken away.
-        SourceChanged: it is not the one that was queued.
+        SourceChanged: it is not what was queued.
         Failed: it can't be read.
     """
+    is_folder = job.metadata.upload_type is UploadType.IMAGES
+    kind = os.O_DIRECTORY if is_folder else os.O_NONBLOCK
     try:
-        descriptor = os.open(job.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+        descriptor = os.open(job.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | kind)
     except FileNotFoundError:
         raise
     except OSError as error:
         raise Failed(_unreadable(job, error)) from error
     try:
-        found = os.fstat(descriptor)
-        if (found.st_size, found.st_mtime_ns) != (job.identity.size, job.identity.mtime_ns):
-            raise SourceChanged("the file was changed while it waited")
-        yield JobFile(job, descriptor)
+        if not holds(job, job.path):
+            raise SourceChanged("it was changed while it waited")
+        yield JobFolder(list_pictures(job.path), descriptor) if is_folder else JobFile(job, descriptor)
     finally:
         os.close(descriptor)
 
 
+def holds(job: Job, path: bytes) -> bool:
+    """Whether ``path`` holds what the job was made from; a copy of a file has another inode.
+
+    Raises OSError.
+    """
+    if job.metadata.upload_type is UploadType.IMAGES:
+        pictures = list_pictures(path)
+        return Identity(pictures.size, pictures.mtime_ns, pictures.digest) == job.identity
+    found = os.lstat(path)
+    return (found.st_size, found.st_mtime_ns) == (job.identity.size, job.identity.mtime_ns)
+
+
 def _unreadable(job: Job, error: OSError) -> Fault:
     summary = f"{job.name} can't be read: {error.strerror}."
-    return Fault(Kind.FILE, Problem("unreadable", summary, "Check the file's rights, then drop it again."))
+    return Fault(Kind.FILE, Problem("unreadable", summary, "Check its rights, then drop it again."))

@@ -16,12 +16,20 @@ from omrwatchd.delivery.credentials import Credentials
 from omrwatchd.delivery.faults import UNKNOWN_ADVICE, Fault, Kind
 from omrwatchd.delivery.halt import Halt
 from omrwatchd.delivery.retry import Attempts, Failed, Pause, Sender
-from omrwatchd.delivery.wire import Ack, Request, prepare_chunk, prepare_direct
+from omrwatchd.delivery.wire import (
+    Ack,
+    Request,
+    picture_heads,
+    prepare_chunk,
+    prepare_direct,
+    prepare_pictures,
+)
 from omrwatchd.errors import Problem
 from omrwatchd.events import Announce
-from omrwatchd.model import Job, Part
+from omrwatchd.model import Job, Part, display_name
 from omrwatchd.queue.ledger import Ledger
 from omrwatchd.settings import Upload
+from omrwatchd.sheets.pictures import FramedPictures, PictureSet
 from omrwatchd.sheets.source import Source
 
 TICK_SECONDS = 0.25
@@ -46,16 +54,21 @@ class Road:
 class PartUpload:
     """The upload of one part, on the worker thread, which waits for the chunk threads and ticks."""
 
-    def __init__(self, road: Road, job: Job, part: Part, source: Source, halt: Halt) -> None:
+    def __init__(self, road: Road, job: Job, part: Part, source: Source | PictureSet, halt: Halt) -> None:
         self._road = road
         self._job = job
         self.part = part
-        self._source = source
+        self._boundary = secrets.token_hex(16)  # framing of ours that no file can hold on purpose
+        self._is_pictures = isinstance(source, PictureSet)
+        self._source = self._framed(source) if isinstance(source, PictureSet) else source
         self._halt = halt
         self._sender = Sender(road.transport, road.credentials, road.clock, road.pause, halt)
         self._sent: dict[int, int] = {}
         self._last_body: Body | None = None
-        self._boundary = secrets.token_hex(16)  # framing of ours that no file can hold on purpose
+
+    def _framed(self, pictures: PictureSet) -> Source:
+        names = [display_name(picture.name) for picture in pictures.entries]
+        return FramedPictures(pictures, picture_heads(names, self._boundary))
 
     @property
     def bytes_sent(self) -> int:
@@ -91,7 +104,11 @@ class PartUpload:
         if fault.kind is Kind.SESSION and self.part.sessions < SESSIONS_FORGOTTEN_AT_MOST:
             size = self.part.chunk_size or self._road.settings.chunk_size
             self.part = self._road.ledger.begin_session(self.part, size, forgotten=True)
-        elif fault.kind is Kind.SIZE and (smaller := self._smaller_chunk()) is not None:
+        elif (
+            fault.kind is Kind.SIZE
+            and not self._is_pictures
+            and (smaller := self._smaller_chunk()) is not None
+        ):
             self.part = self._road.ledger.begin_session(self.part, smaller)
         elif fault.kind in (Kind.SESSION, Kind.SIZE):
             raise Failed(replace(fault, kind=Kind.FILE)) from failure
@@ -100,6 +117,8 @@ class PartUpload:
         self._road.announce(events.UploadRestarted(self._job.id, self.part.index, fault.problem.summary))
 
     def _smaller_chunk(self) -> int | None:
+        if self._is_pictures:
+            return None
         if self.part.chunk_size is None:  # it was sent directly: now in chunks
             return min(self._road.settings.chunk_size, max(1024 * 1024, self.part.size // 2))
         return halved(self.part.chunk_size)
@@ -108,6 +127,10 @@ class PartUpload:
 
     def _direct_request(self) -> Request | None:
         """The part as one request when it fits; a part once begun in chunks stays in chunks."""
+        if self._is_pictures:  # never in chunks: the API has no way for it
+            return prepare_pictures(
+                self._source.size, self._job.metadata, self._boundary, self._key("direct")
+            )
         if self.part.chunk_size is not None:
             return None
         request = prepare_direct(

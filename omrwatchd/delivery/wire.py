@@ -7,7 +7,7 @@ before anything is read; ``process`` reads an answer.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -90,6 +90,20 @@ def prepare_chunk(
     )
 
 
+def picture_heads(names: Sequence[str], boundary: str) -> list[bytes]:
+    """What stands before each picture of an `images` batch: one ``files`` part a picture."""
+    return [
+        (b"\r\n" if index else b"") + _file_head("files", name, boundary) for index, name in enumerate(names)
+    ]
+
+
+def prepare_pictures(framed_length: int, metadata: Metadata, boundary: str, key: str) -> Request:
+    """A batch of pictures, framed already by picture_heads; ``framed_length`` is in bytes."""
+    fields = [("upload_type", str(metadata.upload_type)), *_optional_fields(metadata, with_task=True)]
+    head = _fields(fields, boundary)
+    return _framed(DIRECT_PATH, head, (0, framed_length), boundary, key, True, False)
+
+
 def _optional_fields(metadata: Metadata, *, with_task: bool) -> list[tuple[str, str]]:
     values = [
         ("task_id", metadata.task_id if with_task else None),
@@ -110,18 +124,36 @@ def _request(
     has_upload_id: bool,
 ) -> Request:
     """Multipart framing (RFC 7578): the fields first, the file last, so that a server may stream it."""
-    field, file_name = file
-    head = b"".join(
+    head = _fields(fields, boundary) + _file_head(*file, boundary)
+    return _framed(path, head, span, boundary, key, makes_batch, has_upload_id)
+
+
+def _fields(fields: Iterable[tuple[str, str]], boundary: str) -> bytes:
+    return b"".join(
         f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n'.encode()
         + value.encode()
         + b"\r\n"
         for name, value in fields
     )
-    head += (
+
+
+def _file_head(field: str, file_name: str, boundary: str) -> bytes:
+    return (
         f"--{boundary}\r\nContent-Disposition: form-data; "
         f'name="{field}"; filename="{_escaped(file_name)}"\r\n'
         "Content-Type: application/octet-stream\r\n\r\n"
     ).encode()
+
+
+def _framed(
+    path: str,
+    head: bytes,
+    span: tuple[int, int],
+    boundary: str,
+    key: str,
+    makes_batch: bool,
+    has_upload_id: bool,
+) -> Request:
     tail = f"\r\n--{boundary}--\r\n".encode()
     offset, length = span
     headers = (

@@ -11,7 +11,7 @@ from omrwatchd.delivery.closing import Closing
 from omrwatchd.delivery.faults import Fault, Kind
 from omrwatchd.delivery.halt import Halt, Halted, Why
 from omrwatchd.delivery.hold import Backoff, Hold, Probe
-from omrwatchd.delivery.opening import JobFile, opened
+from omrwatchd.delivery.opening import JobFile, JobFolder, opened
 from omrwatchd.delivery.processing import Gate, ProcessingGate
 from omrwatchd.delivery.retry import Failed
 from omrwatchd.delivery.upload import PartUpload, Road
@@ -22,6 +22,7 @@ from omrwatchd.model import Job, Part, Status, WorkerState
 from omrwatchd.queue.store import Store
 from omrwatchd.queue.workers import WorkerRow
 from omrwatchd.settings import Settings
+from omrwatchd.sheets.pictures import PictureSet
 from omrwatchd.sheets.source import Source, SourceChanged
 
 CONTROL_SECONDS = 1.0
@@ -175,7 +176,7 @@ class Worker(Service):
         except FileNotFoundError:
             self._tools.closing.source_gone(self._store.job(job.id))
 
-    def _deliver_part(self, job: Job, part: Part, file: JobFile | None) -> Job:
+    def _deliver_part(self, job: Job, part: Part, file: JobFile | JobFolder | None) -> Job:
         """Upload a part and see it through the gate; the job as it is then."""
         if part.batch_id is None:
             assert file is not None
@@ -191,7 +192,7 @@ class Worker(Service):
         self._tools.road.ledger.move(part, Status.COMPLETED)
         return self._store.job(job.id)
 
-    def _upload(self, job: Job, part: Part, source: Source) -> Part:
+    def _upload(self, job: Job, part: Part, source: Source | PictureSet) -> Part:
         self._show(WorkerState.UPLOADING, None, job.id)
         ledger = self._tools.road.ledger
         part = ledger.move(part, Status.UPLOADING)

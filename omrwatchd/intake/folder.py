@@ -12,9 +12,9 @@ from omrwatchd.events import Announce
 from omrwatchd.intake import settle
 from omrwatchd.intake.admit import Admission, Admitted, NotWhole, NotYet, Outcome, Refused
 from omrwatchd.intake.presence import Presence
-from omrwatchd.intake.scan import FolderLost, Found, display_name, scan
+from omrwatchd.intake.scan import FolderLost, Found, scan, scan_folders
 from omrwatchd.intake.settle import Observation, Rules, Track, Verdict
-from omrwatchd.model import Arriving
+from omrwatchd.model import Arriving, UploadType, display_name
 from omrwatchd.queue.store import AlreadyQueued, Store
 from omrwatchd.settings import Watch
 
@@ -83,6 +83,11 @@ class DropFolder:
         return self.watch.observer == "hints"
 
     @property
+    def looks_deeper(self) -> bool:
+        """What happens in its subfolders matters, too."""
+        return self.watch.recursive or self.watch.upload_type is UploadType.IMAGES
+
+    @property
     def quiet(self) -> bool:
         """Scanned, and nothing in it that may still be delivered."""
         return self.scanned and not self.lost and not self._expecting
@@ -143,7 +148,10 @@ class DropFolder:
         return made
 
     def _scan(self) -> tuple[Found, ...]:
-        result = scan(self.path, recursive=self.watch.recursive, ignore=self.watch.ignore)
+        if self.watch.upload_type is UploadType.IMAGES:
+            result = scan_folders(self.path, ignore=self.watch.ignore)
+        else:
+            result = scan(self.path, recursive=self.watch.recursive, ignore=self.watch.ignore)
         self._presence.check()
         unreadable = frozenset(path for path, _ in result.unreadable)
         for path, reason in result.unreadable:

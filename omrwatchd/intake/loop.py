@@ -13,9 +13,8 @@ from omrwatchd.intake.admit import Admission
 from omrwatchd.intake.board import Boards
 from omrwatchd.intake.folder import DropFolder
 from omrwatchd.intake.observer import Hints
-from omrwatchd.intake.scan import display_name
 from omrwatchd.lifecycle import Died, Service
-from omrwatchd.model import Arriving
+from omrwatchd.model import Arriving, display_name
 from omrwatchd.queue.store import Store
 from omrwatchd.queue.views import Views
 from omrwatchd.settings import Settings
@@ -42,7 +41,7 @@ class Intake(Service):
     ) -> None:
         super().__init__("intake", on_death)
         self._folders = [
-            DropFolder(watch, Admission(watch, store, settings.queue, settings.split), store, clock, announce)
+            DropFolder(watch, Admission(watch, store, settings), store, clock, announce)
             for watch in settings.watch
         ]
         self._store = store
@@ -99,7 +98,7 @@ class Intake(Service):
 
     def _watch(self, folder: DropFolder) -> bool:
         try:
-            self._hints.watch(folder.path, recursive=folder.watch.recursive)
+            self._hints.watch(folder.path, recursive=folder.looks_deeper)
         except OSError as error:
             missing = error.errno in (errno.ENOENT, errno.ENOTDIR)  # the scan will say so
             if not missing and folder.path not in self._deaf_told:

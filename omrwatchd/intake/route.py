@@ -87,8 +87,9 @@ def route(
 def _upload_type(value: Any, default: UploadType, where: str) -> UploadType:
     if value is None:
         return default
-    if value not in ZIP_TYPES:
-        raise _invalid(where, f"gives the upload_type {value!r}; it is one of {', '.join(ZIP_TYPES)}")
+    allowed = (str(UploadType.IMAGES),) if default is UploadType.IMAGES else ZIP_TYPES
+    if value not in allowed:
+        raise _invalid(where, f"gives the upload_type {value!r}; here it is {' or '.join(allowed)}")
     return UploadType(value)
 
 

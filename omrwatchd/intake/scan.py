@@ -8,6 +8,8 @@ import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from omrwatchd.sheets.pictures import list_pictures
+
 
 class FolderLost(Exception):
     """The drop folder itself can't be read."""
@@ -30,19 +32,18 @@ class Scan:
     """Subfolders that could not be read, with the reason."""
 
 
-def display_name(name: bytes) -> str:
-    """A file's name as text that any log and terminal can bear: no control characters, valid UTF-8."""
-    text = name.decode("utf-8", "backslashreplace")
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
 def is_wanted(name: bytes, ignore: Sequence[str]) -> bool:
     """`*.zip` in any case, and none of the globs for files that are still being made."""
     text = os.fsdecode(name).lower()
-    return text.endswith(".zip") and not _ignored(text, ignore)
+    return text.endswith(".zip") and not _matches(text, ignore)
 
 
-def _ignored(lower_name: str, ignore: Sequence[str]) -> bool:
+def is_ignored(name: bytes, ignore: Sequence[str]) -> bool:
+    """Whether one of the globs for what is still being made, or is none of ours, fits the name."""
+    return _matches(os.fsdecode(name).lower(), ignore)
+
+
+def _matches(lower_name: str, ignore: Sequence[str]) -> bool:
     return any(fnmatch.fnmatchcase(lower_name, pattern.lower()) for pattern in ignore)
 
 
@@ -61,11 +62,37 @@ def scan(folder: bytes, *, recursive: bool, ignore: Sequence[str]) -> Scan:
     while entries:  # no recursion: folders may lie deeper than Python calls
         entry = entries.pop()
         kind = _kind(entry)
-        if kind == stat.S_IFDIR and recursive and not _ignored(os.fsdecode(entry.name).lower(), ignore):
+        if kind == stat.S_IFDIR and recursive and not is_ignored(entry.name, ignore):
             entries += _below(entry.path, unreadable)
         elif kind == stat.S_IFREG and is_wanted(entry.name, ignore) and (found := _look(entry)) is not None:
             files.append(found)
     return Scan(tuple(files), tuple(unreadable))
+
+
+def scan_folders(folder: bytes, *, ignore: Sequence[str]) -> Scan:
+    """The folders of pictures in a drop folder, each as one `Found` (see model.Identity).
+
+    Raises:
+        FolderLost: with the reason.
+    """
+    try:
+        entries = _listed(folder)
+    except OSError as error:
+        raise FolderLost(error.strerror or str(error)) from error
+    unreadable: list[tuple[bytes, str]] = []
+    found: list[Found] = []
+    for entry in entries:
+        if _kind(entry) != stat.S_IFDIR or is_ignored(entry.name, ignore):
+            continue
+        try:
+            pictures = list_pictures(entry.path)
+        except FileNotFoundError:
+            continue  # gone since it was listed, or changing: the next scan sees it
+        except OSError as error:
+            unreadable.append((entry.path, error.strerror or str(error)))
+            continue
+        found.append(Found(entry.path, pictures.size, pictures.mtime_ns, pictures.digest))
+    return Scan(tuple(found), tuple(unreadable))
 
 
 def _listed(folder: bytes) -> list[os.DirEntry[bytes]]:

@@ -12,6 +12,11 @@ _ENCRYPTED_FLAGS = 0x2041
 _AES_METHOD = 99
 
 
+def is_picture(name: bytes) -> bool:
+    """Whether a file of this name, without its folders, is a scanned picture."""
+    return name.lower().endswith(SHEET_SUFFIXES) and not name.startswith(b".")
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """One file or folder in a ZIP, as its central directory record tells it (APPNOTE.TXT 4.3.12).
@@ -48,9 +53,7 @@ class Entry:
         """Whether this is a scanned picture, and nothing that a desktop system left behind."""
         # Only '/' separates: a backslash may be the second half of a Shift-JIS letter.
         *folders, base = self.name.split(b"/")
-        return (
-            base.lower().endswith(SHEET_SUFFIXES) and not base.startswith(b".") and b"__MACOSX" not in folders
-        )
+        return is_picture(base) and b"__MACOSX" not in folders
 
     @property
     def encrypted(self) -> bool:

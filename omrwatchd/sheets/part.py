@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from itertools import accumulate
 
-from omrwatchd.sheets.source import Source, check_range
+from omrwatchd.sheets.source import Source, read_across
 from omrwatchd.sheets.split import Layout
 
 
@@ -33,16 +32,7 @@ class VirtualPart:
 
     def read(self, offset: int, length: int) -> bytes:
         """Exactly ``length`` bytes from ``offset``; raises as ``Source.read`` does."""
-        check_range(offset, length, self._size)
-        blocks = []
-        stop = offset + length
-        index = bisect_right(self._starts, offset) - 1
-        while offset < stop:
-            block = self._read_segment(index, offset - self._starts[index], stop - offset)
-            blocks.append(block)
-            offset += len(block)
-            index += 1
-        return blocks[0] if len(blocks) == 1 else b"".join(blocks)
+        return read_across(self._starts, offset, length, self._read_segment)
 
     def _read_segment(self, index: int, skip: int, want: int) -> bytes:
         """Up to ``want`` bytes of one segment, behind its first ``skip``."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 
@@ -73,3 +75,25 @@ def check_range(offset: int, length: int, size: int) -> None:
     """Raise ``ValueError`` unless the range lies within ``size`` bytes."""
     if offset < 0 or length < 0 or offset + length > size:
         raise ValueError(f"{length} bytes at {offset} lie outside of {size} bytes")
+
+
+def read_across(
+    starts: Sequence[int], offset: int, length: int, read_segment: Callable[[int, int, int], bytes]
+) -> bytes:
+    """Exactly ``length`` bytes from ``offset`` of a row of segments.
+
+    Args:
+        starts: where each segment begins, in bytes, and at the end the length of all.
+        read_segment: reads of the segment of this index, behind so many bytes, at most so many; at least
+            one byte where any are left.
+    """
+    check_range(offset, length, starts[-1])
+    blocks = []
+    stop = offset + length
+    index = bisect_right(starts, offset) - 1
+    while offset < stop:
+        block = read_segment(index, offset - starts[index], stop - offset)
+        blocks.append(block)
+        offset += len(block)
+        index += 1
+    return blocks[0] if len(blocks) == 1 else b"".join(blocks)

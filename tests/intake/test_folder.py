@@ -11,12 +11,12 @@ import pytest
 
 from omrwatchd import events
 from omrwatchd.events import Event
-from omrwatchd.intake import admit
+from omrwatchd.intake import inspect
 from omrwatchd.intake.admit import Admission
 from omrwatchd.intake.folder import DropFolder
 from omrwatchd.queue.database import open_database
 from omrwatchd.queue.store import Store
-from omrwatchd.settings import Queue, Split, Watch
+from omrwatchd.settings import Settings, Watch
 from tests.zips import write_zip
 
 
@@ -68,7 +68,8 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
     announced: list[Event] = []
     watch = Watch(drop=drop, settle_seconds=5, give_up_seconds=600)
     store = Store(engine, clock)
-    admission = Admission(watch, store, Queue(), Split())
+    settings = Settings(server={"base_url": "http://127.0.0.1:9"}, watch=(watch,))  # type: ignore
+    admission = Admission(watch, store, settings)
     yield Desk(drop, DropFolder(watch, admission, store, clock, announced.append), clock, announced)
     engine.dispose()
 
@@ -151,12 +152,12 @@ def test_unreadable_file_is_told_once_and_holds_up_no_drain_for_ever(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is waited for as long as for any bad file, stays where it is, and is taken when it can be read."""
-    read = admit.read_archive
+    read = inspect.read_archive
 
     def refuse(_fd: int, _name: str) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(admit, "read_archive", refuse)
+    monkeypatch.setattr(inspect, "read_archive", refuse)
     write_zip(desk.drop / "scan.zip")
     desk.look(300)
     assert not desk.folder.quiet
@@ -165,7 +166,7 @@ def test_unreadable_file_is_told_once_and_holds_up_no_drain_for_ever(
     assert [event.reason for event in desk.told(events.FileUnreadable)] == [
         "it can't be read: Permission denied"
     ]
-    monkeypatch.setattr(admit, "read_archive", read)
+    monkeypatch.setattr(inspect, "read_archive", read)
     desk.look(60)
     assert desk.told(events.FileQueued)
 
