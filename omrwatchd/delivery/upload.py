@@ -33,6 +33,11 @@ from omrwatchd.sheets.pictures import FramedPictures, PictureSet
 from omrwatchd.sheets.source import Source
 
 TICK_SECONDS = 0.25
+PICTURES_TOO_LARGE = Problem(
+    "too_large",
+    "The server takes no request of this size (HTTP 413), and pictures can't go in chunks.",
+    "Lower upload.direct_limit to what the server takes, then drop the folder again.",
+)
 """How soon the worker thread notices a stop, a cancel, or that it should show progress."""
 SESSIONS_FORGOTTEN_AT_MOST = 2
 
@@ -104,12 +109,10 @@ class PartUpload:
         if fault.kind is Kind.SESSION and self.part.sessions < SESSIONS_FORGOTTEN_AT_MOST:
             size = self.part.chunk_size or self._road.settings.chunk_size
             self.part = self._road.ledger.begin_session(self.part, size, forgotten=True)
-        elif (
-            fault.kind is Kind.SIZE
-            and not self._is_pictures
-            and (smaller := self._smaller_chunk()) is not None
-        ):
+        elif fault.kind is Kind.SIZE and (smaller := self._smaller_chunk()) is not None:
             self.part = self._road.ledger.begin_session(self.part, smaller)
+        elif fault.kind is Kind.SIZE and self._is_pictures:
+            raise Failed(Fault(Kind.FILE, PICTURES_TOO_LARGE)) from failure
         elif fault.kind in (Kind.SESSION, Kind.SIZE):
             raise Failed(replace(fault, kind=Kind.FILE)) from failure
         else:
