@@ -10,7 +10,7 @@ from omrwatchd.errors import Problem
 from omrwatchd.events import Announce
 from omrwatchd.model import Job, Status
 from omrwatchd.queue.control import CANCELLED
-from omrwatchd.queue.store import Store
+from omrwatchd.queue.store import Store, gone
 
 RETRY_SECONDS = 30.0
 
@@ -50,8 +50,7 @@ class Closing:
 
     def source_gone(self, job: Job) -> None:
         """The file was taken away while it waited."""
-        summary = f"{job.name} was removed before it was delivered."
-        self._abort(job, Problem("file_gone", summary, "Drop it again if it should be delivered."))
+        self._abort(job, gone(job))
 
     def _abort(self, job: Job, problem: Problem) -> None:
         self._store.end(job, Status.ABORTED, problem)

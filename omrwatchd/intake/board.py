@@ -10,6 +10,7 @@ from datetime import datetime
 
 from omrwatchd.clock import Clock
 from omrwatchd.model import ACTIVE, Job, Status, WorkerState
+from omrwatchd.queue.database import Changes
 from omrwatchd.queue.views import Snapshot, Views, bytes_sent
 from omrwatchd.settings import Watch
 
@@ -64,10 +65,12 @@ def _listed(title: str, lines: list[str]) -> list[str]:
 class Boards:
     """Keeps the boards of all drop folders that want one."""
 
-    def __init__(self, watches: Sequence[Watch], views: Views, clock: Clock) -> None:
+    def __init__(self, watches: Sequence[Watch], views: Views, changes: Changes, clock: Clock) -> None:
         self._watches = [watch for watch in watches if watch.status_board]
         self._views = views
+        self._changes = changes
         self._clock = clock
+        self._shown: tuple[float, frozenset[str]] | None = None
         self._told: dict[str, str] = {}
         self._due = 0.0
         self._busy = False  # it changes without a scan: an upload goes on
@@ -81,8 +84,12 @@ class Boards:
         if not self._watches:
             return
         self._stale = self._clock.monotonic() < self._due
-        if not self._stale:
-            self._show(self._views.snapshot(), lost)
+        if self._stale:
+            return
+        self._due = self._clock.monotonic() + BUSY_SECONDS
+        state = (_midnight(self._clock.now()), frozenset(lost))
+        if self._changes.seen() or self._shown != state:
+            self._shown = state if self._show(self._views.snapshot(), lost) else None
 
     def close(self, lost: Collection[str] = ()) -> None:
         """The daemon stops: the boards say so."""
@@ -91,17 +98,22 @@ class Boards:
             stopped = replace(snapshot.worker, state=WorkerState.STOPPED)
             self._show(replace(snapshot, worker=stopped), lost)
 
-    def _show(self, snapshot: Snapshot, lost: Collection[str]) -> None:
+    def _show(self, snapshot: Snapshot, lost: Collection[str]) -> bool:
+        """Whether every board is written that should be."""
         today = self._views.finished(_midnight(self._clock.now()))
         open_jobs = any(job.status in (Status.PENDING, *ACTIVE) for job in snapshot.jobs)
         active = snapshot.worker.state not in (WorkerState.IDLE, WorkerState.STOPPED)
         self._busy = open_jobs or active or bool(snapshot.arriving)
-        self._due = self._clock.monotonic() + BUSY_SECONDS
+        all_told = True
         for watch in self._watches:
             text = board_text(snapshot, today, watch)
-            known = watch.name in lost or self._told.get(watch.name) == text
-            if not known and self._write(watch, text):
+            if watch.name in lost or self._told.get(watch.name) == text:
+                continue
+            if self._write(watch, text):
                 self._told[watch.name] = text
+            else:
+                all_told = False
+        return all_told
 
     def wait(self) -> float | None:
         """Seconds until it should be looked at again; None when nothing can have changed."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from omrwatchd import events
 from omrwatchd.clock import Clock
@@ -12,6 +12,7 @@ from omrwatchd.events import Announce
 from omrwatchd.intake import settle
 from omrwatchd.intake.admit import Admission, Admitted, NotWhole, NotYet, Outcome, Refused
 from omrwatchd.intake.presence import Presence
+from omrwatchd.intake.queued import QueuedFiles
 from omrwatchd.intake.scan import FolderLost, Found, scan, scan_folders
 from omrwatchd.intake.settle import Observation, Rules, Track, Verdict
 from omrwatchd.model import Arriving, UploadType, display_name
@@ -20,6 +21,9 @@ from omrwatchd.settings import Watch
 
 SETTLE_SECONDS, SETTLE_SECONDS_NETWORK = 5.0, 10.0
 RESCAN_SECONDS, RESCAN_SECONDS_WITHOUT_HINTS = 30.0, 5.0
+LONGEST_RESCAN_SECONDS = 300.0
+SHARE_OF_TIME = 0.001
+"""Of a core, for rescans of a folder whose hints are heard: thousands of files that wait cost no more."""
 STILL_GROWING_SECONDS = 20 * 60.0
 ASK_AGAIN_SECONDS = 2.0
 
@@ -59,6 +63,7 @@ class DropFolder:
         self._clock = clock
         self._announce = announce
         self._presence = Presence(self.path)
+        self._queued = QueuedFiles(watch, store, announce)
         self._arrivals: dict[bytes, Arrival] = {}
         self._unreadable: frozenset[bytes] = frozenset()
         self.scanned = False
@@ -68,6 +73,9 @@ class DropFolder:
         self.hears_hints = False
         self.scan_seconds = 0.0
         """What the last scan took, without the looks into files."""
+        self.jobs_ended = 0
+        """Of queued files that were found to be gone."""
+        self._looked_at = 0.0
         self._expecting = True  # a value, for `quiet` is asked by other threads
 
     @property
@@ -123,29 +131,40 @@ class DropFolder:
 
     @property
     def _rescan_seconds(self) -> float:
-        default = RESCAN_SECONDS if self.hears_hints else RESCAN_SECONDS_WITHOUT_HINTS
-        return self.watch.rescan_seconds or default
+        if self.watch.rescan_seconds is not None:
+            return self.watch.rescan_seconds
+        if not self.hears_hints:
+            return RESCAN_SECONDS_WITHOUT_HINTS
+        return min(LONGEST_RESCAN_SECONDS, max(RESCAN_SECONDS, self.scan_seconds / SHARE_OF_TIME))
 
-    def look(self, room: int) -> int:
-        """Scan, and queue what is finished while there is ``room`` (jobs); how many rows were made."""
-        now = self._clock.monotonic()
+    def look(self) -> list[Found]:
+        """Scan; the files that scans can tell nothing more about, to be given to `take`."""
+        began = self._clock.monotonic()
+        self._looked_at = began
         try:
             found = self._scan()
         except FolderLost as loss:
-            self._report_lost(str(loss), now)
-            return 0
+            self._report_lost(str(loss), began)
+            return []
         self._report_back()
-        self.scan_seconds = self._clock.monotonic() - now
+        ended = self._clock.monotonic()
+        by_path = {file.path: file for file in found}
+        self.jobs_ended += self._queued.check(by_path, began, self._rules.settle_seconds)
         queued = self._store.open_paths()
         files = [file for file in found if file.path not in queued]
         self._forget_others({file.path for file in files})
-        made = 0
-        for file in sorted(files, key=lambda file: (file.mtime_ns, file.path)):
-            made += self._consider(file, now, room - made)
+        settled = [file for file in files if self._observe(file, began, ended)]
         self.scanned = True
+        self.scan_seconds = self._clock.monotonic() - began
+        return settled
+
+    def plan_next_look(self) -> None:
+        """After a look, and after what it found was taken."""
+        if self.lost:
+            return
         self._expecting = any(map(self._may_come, self._arrivals.values()))
+        now = self._looked_at
         self.due = min([now + self._rescan_seconds, *self._dues(now)])
-        return made
 
     def _scan(self) -> tuple[Found, ...]:
         if self.watch.upload_type is UploadType.IMAGES:
@@ -178,32 +197,43 @@ class DropFolder:
         """When settled or given-up files are due; what waits for room is woken by the loop."""
         rules = self._rules
         moments = [settle.due(arrival.track, rules) for arrival in self._arrivals.values()]
+        moments += self._queued.dues(rules.settle_seconds)
         if any(arrival.ask_again for arrival in self._arrivals.values()):
             moments.append(now + ASK_AGAIN_SECONDS)
         return [moment for moment in moments if moment > now]
 
     # one file
 
-    def _consider(self, file: Found, now: float, room: int) -> int:
-        observation = Observation(now, file.size, file.mtime_ns, file.inode)
-        known = self._arrivals.get(file.path)
-        track = settle.observe(known.track if known else None, observation)
-        arrival = known or Arrival(track)
-        arrival.track = track
-        if known is None:
+    def _observe(self, file: Found, began: float, ended: float) -> bool:
+        """Note how the file is; whether scans can tell nothing more about it.
+
+        The scan saw it at some moment from ``began`` to ``ended``: each counts where it is the less patient.
+        """
+        arrival = self._arrivals.get(file.path)
+        seen = Observation(began, file.size, file.mtime_ns, file.inode)
+        if arrival is None:
+            arrival = Arrival(settle.observe(None, replace(seen, at=ended)))
             self._arrivals[file.path] = arrival
             self._announce(
                 events.FileArriving(self.watch.name, display_name(os.path.basename(file.path)), file.size)
             )
-        state = settle.verdict(track, self._rules)
-        if state is Verdict.SETTLED:
-            return self._take(file, arrival, room)
-        if state is Verdict.EMPTY and settle.gave_up(track, self._rules):
-            return self._take(file, arrival, room)
+        else:
+            same = arrival.track.latest.same_content(seen)
+            arrival.track = settle.observe(arrival.track, seen if same else replace(seen, at=ended))
+        state = settle.verdict(arrival.track, self._rules)
+        if state is Verdict.SETTLED or (
+            state is Verdict.EMPTY and settle.gave_up(arrival.track, self._rules)
+        ):
+            return True
         arrival.needs_room = arrival.ask_again = arrival.unreadable = False
         arrival.why = _WAITING[state]
         self._tell_growth(file, arrival)
-        return 0
+        return False
+
+    def take(self, file: Found, room: int) -> int:
+        """Queue or refuse what `look` found, while there is ``room`` (jobs); how many rows were made."""
+        arrival = self._arrivals.get(file.path)
+        return 0 if arrival is None else self._take(file, arrival, room)
 
     def _take(self, file: Found, arrival: Arrival, room: int) -> int:
         """Look into a settled file: once for each content it has, and again before it is given up.

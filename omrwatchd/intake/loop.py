@@ -13,6 +13,7 @@ from omrwatchd.intake.admit import Admission
 from omrwatchd.intake.board import Boards
 from omrwatchd.intake.folder import DropFolder
 from omrwatchd.intake.observer import Hints
+from omrwatchd.intake.scan import Found
 from omrwatchd.lifecycle import Died, Service
 from omrwatchd.model import Arriving, display_name
 from omrwatchd.queue.store import Store
@@ -50,8 +51,10 @@ class Intake(Service):
         self._queue_limit = settings.queue.max_files
         self._wake_worker = wake_worker
         self._hints = Hints(self._ring)
-        self._boards = Boards(settings.watch, views, clock)
+        self._boards = Boards(settings.watch, views, store.changes(), clock)
+        self._changes = store.changes()
         self._hinted = False
+        self._looked = True
         self._deaf_told: set[bytes] = set()
         self._arriving_told: dict[bytes, Arriving] | None = None
         self._arriving_at = 0.0
@@ -87,7 +90,7 @@ class Intake(Service):
     def _listen(self) -> None:
         """Have a living watch on each folder that wants one, before it is scanned."""
         if not self._hints.alive:
-            raise RuntimeError("the observer thread of watchdog died")
+            raise RuntimeError("a thread of watchdog died: nothing would be noticed in time")
         for folder in self._folders:
             if not folder.wants_hints:
                 self._hints.forget(folder.path)
@@ -113,37 +116,54 @@ class Intake(Service):
         if hinted := self._hinted:  # nothing is reset that rings between the two lines
             self._hinted = False
         began = self._clock.monotonic()
-        made = 0
+        has_room = self._changes.seen() and self._room() > 0
+        looked: list[DropFolder] = []
+        finished: list[tuple[Found, DropFolder]] = []
         for folder in self._folders:
-            if began >= folder.due or (hinted and folder.hears_hints) or self._waits_for_room(folder):
-                made += folder.look(self._room())
+            due = began >= folder.due or (hinted and folder.hears_hints)
+            if due or (has_room and folder.has_to_wait_for_room):
+                looked.append(folder)
+                finished += [(file, folder) for file in folder.look()]
+        made = self._take(finished)
+        for folder in looked:
+            folder.plan_next_look()
+            made += folder.jobs_ended
+            folder.jobs_ended = 0
         if made:
             self._wake_worker()
+        self._looked = self._looked or bool(looked)
         self.last_scan_at = self._clock.monotonic()
+
+    def _take(self, finished: list[tuple[Found, DropFolder]]) -> int:
+        """Queue what is finished, oldest first over all folders, so that none starves another."""
+        made = 0
+        room = self._room() if finished else 0
+        for file, folder in sorted(finished, key=lambda pair: (pair[0].mtime_ns, pair[0].path)):
+            made += folder.take(file, room - made)
+        return made
 
     def _room(self) -> int:
         return self._queue_limit - self._store.waiting()
 
-    def _waits_for_room(self, folder: DropFolder) -> bool:
-        return folder.has_to_wait_for_room and self._room() > 0
-
     def _tell_arriving(self) -> None:
         now = self._clock.monotonic()
-        arriving = {path: file for folder in self._folders for path, file in folder.arriving().items()}
-        if arriving == self._arriving_told or now - self._arriving_at < ARRIVING_SECONDS:
+        if not self._looked or now - self._arriving_at < ARRIVING_SECONDS:
             return
-        self._store.set_arriving(arriving)
-        self._arriving_told, self._arriving_at = arriving, now
+        self._looked, self._arriving_at = False, now
+        arriving = {path: file for folder in self._folders for path, file in folder.arriving().items()}
+        if arriving != self._arriving_told:
+            self._store.set_arriving(arriving)
+            self._arriving_told = arriving
 
     def _rest(self) -> None:
-        """Until a folder is due or a hint comes; hints in quick succession make one scan."""
+        """Until a folder is due, a hint comes, or the queue has changed; quick hints make one scan."""
         pause = max(SHORTEST_PAUSE_SECONDS, 10 * sum(folder.scan_seconds for folder in self._folders))
         self._clock.wait(self._stopping, pause)
         now = self._clock.monotonic()
         wait = min([folder.due for folder in self._folders]) - now
         if any(folder.has_to_wait_for_room for folder in self._folders):
             wait = min(wait, ROOM_SECONDS)
-        if self._arriving_told is None or self._arriving_differs():
+        if self._looked:
             wait = min(wait, self._arriving_at + ARRIVING_SECONDS - now)
         board_wait = self._boards.wait()
         if board_wait is not None:
@@ -152,8 +172,3 @@ class Intake(Service):
             self._clock.wait(self.bell, wait)
         if not self.stopping:
             self.bell.clear()
-
-    def _arriving_differs(self) -> bool:
-        return self._arriving_told != {
-            path: file for folder in self._folders for path, file in folder.arriving().items()
-        }

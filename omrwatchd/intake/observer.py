@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable
 
 from watchdog.events import (
@@ -30,6 +31,8 @@ _MEANT = [
     DirMovedEvent,
 ]
 
+_READING = "watchdog.observers.inotify_c"
+"""Where watchdog's one reader thread for all inotify watches is defined."""
 _OURS = frozenset({board.NAME, board.PARTIAL})
 
 
@@ -40,6 +43,7 @@ class Hints:
         self._handler = _Ringer(ring)
         self._observer: BaseObserver = Observer()
         self._watches: dict[bytes, tuple[ObservedWatch, tuple[int, int]]] = {}
+        self._readers: set[threading.Thread] = set()
 
     def start(self) -> None:
         self._observer.start()
@@ -52,7 +56,9 @@ class Hints:
 
     @property
     def alive(self) -> bool:
-        return self._observer.is_alive()
+        """Whether the observer and whatever reads the kernel's events for all watches still run."""
+        self._readers |= {thread for thread in threading.enumerate() if type(thread).__module__ == _READING}
+        return self._observer.is_alive() and all(reader.is_alive() for reader in self._readers)
 
     def watch(self, folder: bytes, *, recursive: bool) -> None:
         """Begin to hear of a folder, or begin anew.

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import fnmatch
+import functools
 import os
+import re
 import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -44,7 +46,13 @@ def is_ignored(name: bytes, ignore: Sequence[str]) -> bool:
 
 
 def _matches(lower_name: str, ignore: Sequence[str]) -> bool:
-    return any(fnmatch.fnmatchcase(lower_name, pattern.lower()) for pattern in ignore)
+    return _any_of(tuple(ignore)).match(lower_name) is not None
+
+
+@functools.lru_cache(maxsize=64)
+def _any_of(globs: tuple[str, ...]) -> re.Pattern[str]:
+    """All globs as one expression: a scan of ten thousand names asks it for each."""
+    return re.compile("|".join(fnmatch.translate(glob.lower()) for glob in globs) or "(?!)")
 
 
 def scan(folder: bytes, *, recursive: bool, ignore: Sequence[str]) -> Scan:

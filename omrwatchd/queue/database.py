@@ -42,6 +42,28 @@ def open_quick(file: Path) -> Engine:
     return _engine(file, "NORMAL")
 
 
+class Changes:
+    """Tells whether anybody has written to the queue since it was last asked, for next to nothing.
+
+    SQLite counts the commits of other connections (PRAGMA data_version); elsewhere it may have been.
+    One for each that asks; not for several threads at once.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._connection = engine.raw_connection() if engine.dialect.name == "sqlite" else None
+        self._version: int | None = None
+
+    def seen(self) -> bool:
+        """True at the first time."""
+        if self._connection is None:
+            return True
+        cursor = self._connection.cursor()
+        version: int = cursor.execute("PRAGMA data_version").fetchone()[0]
+        cursor.close()
+        known, self._version = self._version, version
+        return known != version
+
+
 def schema_version(engine: Engine) -> str | None:
     """The database's Alembic revision; None when it has none yet."""
     with engine.connect() as connection:

@@ -5,20 +5,37 @@ Each method is one transaction, committed when it returns. Nothing here does I/O
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Engine, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, Engine, bindparam, delete, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from omrwatchd.clock import Clock
 from omrwatchd.errors import Problem
-from omrwatchd.model import ACTIVE, FINAL, Arriving, IllegalMove, Job, NewJob, Status, check_move
+from omrwatchd.model import ACTIVE, FINAL, Arriving, Identity, IllegalMove, Job, NewJob, Status, check_move
+from omrwatchd.queue.database import Changes
 from omrwatchd.queue.rows import job_columns, problem_columns, read_jobs
 from omrwatchd.queue.schema import arriving, jobs, parts
 
 
 class AlreadyQueued(Exception):
     """The path has an open row: one file, one job, until it is filed."""
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingFile:
+    """A queued file of which nothing is delivered yet."""
+
+    id: int
+    path: bytes
+    identity: Identity
+
+
+def gone(job: Job) -> Problem:
+    """What is said of a file that was taken away while it waited."""
+    summary = f"{job.name} was removed before it was delivered."
+    return Problem("file_gone", summary, "Drop it again if it should be delivered.")
 
 
 class Store:
@@ -28,6 +45,10 @@ class Store:
         self._reader = engine
         self._writer = engine.execution_options(writes=True)
         self._clock = clock
+
+    def changes(self) -> Changes:
+        """For one that waits for a change of the queue."""
+        return Changes(self._reader)
 
     # what intake puts in
 
@@ -45,6 +66,19 @@ class Store:
             return frozenset(
                 connection.execute(select(jobs.c.path).where(jobs.c.filed_at.is_(None))).scalars()
             )
+
+    def waiting_files(self, watch: str, folder: bytes) -> list[WaitingFile]:
+        """The queued files below a drop folder that wait for their turn."""
+        columns = (jobs.c.id, jobs.c.path, jobs.c.size, jobs.c.mtime_ns, jobs.c.inode)
+        statement = select(*columns).where(
+            jobs.c.status == Status.PENDING, jobs.c.watch == watch, jobs.c.delivered_at.is_(None)
+        )
+        with self._reader.begin() as connection:
+            return [
+                WaitingFile(row.id, row.path, Identity(row.size, row.mtime_ns, int(row.inode)))
+                for row in connection.execute(statement)
+                if row.path.startswith(folder + b"/")
+            ]
 
     def admit(self, job: NewJob) -> int:
         """Queue a finished file; its id.
@@ -107,18 +141,20 @@ class Store:
                 row.path: Arriving(row.name, row.size, row.why)
                 for row in connection.execute(select(arriving))
             }
-        gone = [path for path in known if path not in files]
         changed = [path for path, file in files.items() if known.get(path) != file]
-        if not gone and not changed:
+        absent = [path for path in known if path not in files or known[path] != files[path]]
+        if not absent and not changed:
             return
         with self._writer.begin() as connection:
-            for path in (*gone, *changed):
-                connection.execute(delete(arriving).where(arriving.c.path == path))
-            for path in changed:
-                file = files[path]
-                connection.execute(
-                    insert(arriving).values(path=path, name=file.name, size=file.size, why=file.why)
-                )
+            if absent:
+                statement = delete(arriving).where(arriving.c.path == bindparam("old"))
+                connection.execute(statement, [{"old": path} for path in absent])
+            rows = [
+                {"path": path, "name": files[path].name, "size": files[path].size, "why": files[path].why}
+                for path in changed
+            ]
+            if rows:
+                connection.execute(insert(arriving), rows)
 
     # what delivery takes out
 
@@ -215,9 +251,15 @@ class Store:
             return found
 
     def withdraw(self, job: Job) -> None:
-        """Forget a job whose file changed before anything of it became a batch: intake takes it anew."""
+        """Forget a job whose file changed before anything of it became a batch: intake takes it anew.
+
+        Raises:
+            IllegalMove: the row is not as ``job`` has it any more.
+        """
         with self._writer.begin() as connection:
-            connection.execute(delete(jobs).where(jobs.c.id == job.id))
+            done = connection.execute(delete(jobs).where(jobs.c.id == job.id, jobs.c.status == job.status))
+            if done.rowcount != 1:
+                raise IllegalMove(f"job {job.id} is not {job.status} any more")
 
     def unfiled(self) -> list[Job]:
         """Jobs that have ended and whose file still is where it was."""

@@ -47,9 +47,14 @@ class Desk:
         """Look whenever it is due, for so long."""
         until = self.clock.time + seconds
         while self.clock.time <= until:
-            self.folder.look(room)
+            self.look_once(room)
             assert self.folder.due > self.clock.time
             self.clock.time = self.folder.due
+
+    def look_once(self, room: int = 100) -> None:
+        for file in self.folder.look():
+            room -= self.folder.take(file, room)
+        self.folder.plan_next_look()
 
     def told(self, kind: type[Event]) -> list[Any]:
         return [event for event in self.events if isinstance(event, kind)]
@@ -86,7 +91,7 @@ def test_share_that_is_away_for_a_week_is_taken_up_again(desk: Desk) -> None:
 def test_lost_folder_keeps_what_was_arriving_and_is_not_quiet(desk: Desk) -> None:
     """What was on its way is neither forgotten nor done."""
     write_zip(desk.drop / "scan.zip")
-    desk.folder.look(100)
+    desk.look_once()
     desk.drop.rename(desk.drop.parent / "away")
     desk.look(60)
     assert desk.why == ["waiting until it is finished"]
@@ -177,7 +182,7 @@ def test_growing_file_is_spoken_of_every_twenty_minutes_and_never_given_up(desk:
     for _ in range(4 * 60):
         with path.open("ab") as file:
             file.write(b"x")
-        desk.folder.look(100)
+        desk.look_once()
         desk.clock.time += 15
     assert [event.minutes for event in desk.told(events.FileStillGrowing)] == [20, 40]
     assert desk.why == ["still growing"]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import ctypes
 import os
 import threading
 import zipfile
@@ -7,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from watchdog.observers.inotify_c import InotifyFD
 
 from omrwatchd import events
 from omrwatchd.clock import SystemClock
@@ -301,3 +303,72 @@ def test_marker_is_waited_for_where_one_is_asked_for(open_office: OpenOffice) ->
         until(lambda: "a.zip.done" in office.why("a.zip"))
         (office.drop / "a.zip.done").touch()
         office.queued("a.zip")
+
+
+def test_file_that_is_removed_while_it_waits_ends_its_job(open_office: OpenOffice) -> None:
+    """The list of waiting files is true: a scan ends what was taken away, before its turn comes."""
+    with open_office(**RESCANS_ALONE) as office:
+        path = write_zip(office.drop / "scan.zip")
+        office.queued("scan.zip")
+        path.unlink()
+        until(lambda: office.jobs()[0].status is Status.ABORTED, what="the job's end")
+        [job] = office.jobs()
+        assert job.problem is not None
+        assert job.problem.code == "file_gone"
+        assert office.await_event(events.FileAborted).job == job.id
+
+
+def test_file_that_is_replaced_while_it_waits_settles_anew(open_office: OpenOffice, tmp_path: Path) -> None:
+    """The same name with new content: the queue has the new size, and one job alone."""
+    with open_office(**RESCANS_ALONE) as office:
+        write_zip(office.drop / "scan.zip")
+        first = office.queued("scan.zip")
+        newer = write_zip(tmp_path / "newer", sheets=5)
+        size = newer.stat().st_size
+        newer.rename(office.drop / "scan.zip")
+        until(lambda: [job.identity.size for job in office.jobs()] == [size], what="the new size")
+        assert office.queued("scan.zip").id != first.id
+        assert office.await_event(events.SourceChanged).job == first.id
+
+
+def test_oldest_file_goes_first_whatever_folder_it_lies_in(open_office: OpenOffice, tmp_path: Path) -> None:
+    """A folder with many files does not starve another: a full queue takes them by their age."""
+    second = tmp_path / "second" / "drop"
+    second.mkdir(parents=True)
+    other = Watch(name="second", drop=second, settle_seconds=0.4, status_board=False)
+    with open_office(other, queue={"max_files": 1}) as office:
+        write_zip(office.drop / "first.zip")
+        office.queued("first.zip")
+        for number in range(3):
+            os.utime(write_zip(office.drop / f"young{number}.zip"), (2_000, 2_000))
+        os.utime(write_zip(second / "old.zip"), (1_000, 1_000))
+        until(lambda: office.why("old.zip") == "the queue is full", what="old.zip waits for room")
+        until(lambda: office.why("young2.zip") == "the queue is full", what="young2.zip waits for room")
+        first = office.store.claim("somebody")
+        assert first is not None
+        office.queued("old.zip")
+        assert sorted(office.statuses()) == ["first.zip", "old.zip"]
+
+
+def test_dead_reader_of_events_ends_the_process(open_office: OpenOffice) -> None:
+    """One reader of watchdog's serves all watches: without it nothing would be heard, silently."""
+    with open_office(**HINTS_ALONE) as office:
+        write_zip(office.drop / "scan.zip")
+        office.queued("scan.zip")
+        reader = InotifyFD.get_instance()
+        kill_thread(reader)
+        InotifyFD._instance = None  # the next observer in this process gets a new one
+        (office.drop / "woken.tmp").touch()
+        until(lambda: not reader.is_alive(), what="the reader's death")
+        office.intake.bell.set()
+        until(lambda: office.deaths, what="the death of intake")
+        assert "watchdog" in str(office.deaths.pop())
+
+
+def kill_thread(thread: threading.Thread) -> None:
+    """Raise SystemExit in it, as a defect would."""
+    assert thread.ident is not None
+    raised = ctypes.pythonapi.PyThreadState_SetAsyncExc(
+        ctypes.c_ulong(thread.ident), ctypes.py_object(SystemExit)
+    )
+    assert raised == 1

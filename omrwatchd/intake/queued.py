@@ -1,0 +1,66 @@
+"""Files that wait in the queue: gone or replaced ones are noticed at a scan, not only at their turn."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+from omrwatchd import events
+from omrwatchd.events import Announce
+from omrwatchd.intake.scan import Found
+from omrwatchd.model import IllegalMove, Job, Status
+from omrwatchd.queue.store import Store, gone
+from omrwatchd.settings import Watch
+
+
+class QueuedFiles:
+    """The queued files of one drop folder; used on the intake thread alone."""
+
+    def __init__(self, watch: Watch, store: Store, announce: Announce) -> None:
+        self._watch = watch
+        self._store = store
+        self._announce = announce
+        self._missing: dict[int, float] = {}
+
+    def check(self, found: Mapping[bytes, Found], now: float, patience: float) -> int:
+        """Compare them with what a scan found; how many jobs were ended.
+
+        ``now`` and ``patience`` are in seconds: programs that save by deleting and renaming leave a gap.
+        """
+        ended = 0
+        missing: dict[int, float] = {}
+        for waiting in self._store.waiting_files(self._watch.name, os.fsencode(self._watch.drop)):
+            here = found.get(waiting.path)
+            if here is not None:
+                if (here.size, here.mtime_ns) != (waiting.identity.size, waiting.identity.mtime_ns):
+                    self._withdraw(self._store.job(waiting.id))
+            elif not os.path.lexists(waiting.path):
+                since = self._missing.get(waiting.id, now)
+                if now - since >= patience:
+                    ended += self._end(self._store.job(waiting.id))
+                else:
+                    missing[waiting.id] = since
+        self._missing = missing
+        return ended
+
+    def dues(self, patience: float) -> list[float]:
+        """When a look tells whether a missing file is gone for good (monotonic seconds)."""
+        return [since + patience for since in self._missing.values()]
+
+    def _withdraw(self, job: Job) -> None:
+        """Replaced: the queue forgets it, and it settles anew."""
+        if job.batch_ids:
+            return  # parts of it are delivered: the worker says so at its turn
+        try:
+            self._store.withdraw(job)
+        except IllegalMove:
+            return  # its turn has come meanwhile: the worker sees it
+        self._announce(events.SourceChanged(job.id, job.name, "it was replaced while it waited"))
+
+    def _end(self, job: Job) -> int:
+        try:
+            self._store.end(job, Status.ABORTED, gone(job))
+        except IllegalMove:
+            return 0
+        self._announce(events.FileAborted(job.id, job.name, gone(job).summary))
+        return 1
