@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable
 
 from watchdog.events import (
@@ -31,8 +30,8 @@ _MEANT = [
     DirMovedEvent,
 ]
 
-_READING = "watchdog.observers.inotify_c"
-"""Where watchdog's one reader thread for all inotify watches is defined."""
+_READER = "_inotify_fd"
+"""watchdog's (since 7.1) one reader thread of an inotify observer; nothing public tells of its death."""
 _OURS = frozenset({board.NAME, board.PARTIAL})
 
 
@@ -43,7 +42,6 @@ class Hints:
         self._handler = _Ringer(ring)
         self._observer: BaseObserver = Observer()
         self._watches: dict[bytes, tuple[ObservedWatch, tuple[int, int]]] = {}
-        self._readers: set[threading.Thread] = set()
 
     def start(self) -> None:
         self._observer.start()
@@ -56,9 +54,9 @@ class Hints:
 
     @property
     def alive(self) -> bool:
-        """Whether the observer and whatever reads the kernel's events for all watches still run."""
-        self._readers |= {thread for thread in threading.enumerate() if type(thread).__module__ == _READING}
-        return self._observer.is_alive() and all(reader.is_alive() for reader in self._readers)
+        """Whether the observer, and what reads the kernel's events for all its watches, still run."""
+        reader = getattr(self._observer, _READER, None)
+        return self._observer.is_alive() and (reader is None or reader.is_alive())
 
     def watch(self, folder: bytes, *, recursive: bool) -> None:
         """Begin to hear of a folder, or begin anew.

@@ -350,14 +350,14 @@ def test_oldest_file_goes_first_whatever_folder_it_lies_in(open_office: OpenOffi
         assert sorted(office.statuses()) == ["first.zip", "old.zip"]
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_dead_reader_of_events_ends_the_process(open_office: OpenOffice) -> None:
     """One reader of watchdog's serves all watches: without it nothing would be heard, silently."""
     with open_office(**HINTS_ALONE) as office:
         write_zip(office.drop / "scan.zip")
         office.queued("scan.zip")
-        reader = InotifyFD.get_instance()
+        [reader] = [t for t in threading.enumerate() if isinstance(t, InotifyFD) and t.is_alive()]
         kill_thread(reader)
-        InotifyFD._instance = None  # the next observer in this process gets a new one
         (office.drop / "woken.tmp").touch()
         until(lambda: not reader.is_alive(), what="the reader's death")
         office.intake.bell.set()
