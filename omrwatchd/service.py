@@ -16,13 +16,17 @@ from omrwatchd.clock import Clock, SystemClock
 from omrwatchd.delivery.client import Client
 from omrwatchd.delivery.closing import Closing
 from omrwatchd.delivery.credentials import Credentials
+from omrwatchd.delivery.delivering import Tools
 from omrwatchd.delivery.filing import Filing
 from omrwatchd.delivery.hold import Probe
+from omrwatchd.delivery.last_answer import LastAnswer
+from omrwatchd.delivery.limits import RateLimit
+from omrwatchd.delivery.login import log_in
 from omrwatchd.delivery.processing import ProcessingGate
 from omrwatchd.delivery.retry import Pause
 from omrwatchd.delivery.summary import SummaryLog
 from omrwatchd.delivery.upload import Road
-from omrwatchd.delivery.worker import Tools, Worker
+from omrwatchd.delivery.worker import Worker
 from omrwatchd.events import Announce, Hooks
 from omrwatchd.intake.lease import ignore_lease_signal
 from omrwatchd.intake.loop import Intake
@@ -140,7 +144,8 @@ def delivery(
     store = Store(engine, clock)
     row = WorkerRow(engine, quick, clock)
     client = Client(settings.server, settings.upload)
-    credentials = Credentials(settings.server)
+    login = settings.server.login
+    credentials = Credentials(settings.server, None if login is None else lambda: log_in(client, login))
     pool = ThreadPoolExecutor(settings.upload.concurrency, thread_name_prefix="chunk")
     road = Road(
         transport=client,
@@ -151,6 +156,8 @@ def delivery(
         announce=announce,
         pool=pool,
         pause=Pause(clock),
+        limit=RateLimit(settings.upload, clock),
+        last_answer=LastAnswer(client, credentials, clock, settings.server.lookup_path),
     )
     filing = Filing(store, clock, settings.watch_named)
     tools = Tools(

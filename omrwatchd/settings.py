@@ -57,14 +57,28 @@ def _no_line_breaks(value: str) -> str:
     return value
 
 
+def _time_of_day(value: str) -> str:
+    if not re.fullmatch(r"([01]\d|2[0-3]):[0-5]\d", value):
+        raise ValueError(f"must be a time of day such as 08:00, not {value!r}")
+    return value
+
+
 WebAddress = Annotated[str, AfterValidator(_web_address)]
 ServerPath = Annotated[str, AfterValidator(_server_path)]
 Line = Annotated[str, AfterValidator(_no_line_breaks)]
+TimeOfDay = Annotated[str, AfterValidator(_time_of_day)]
 Seconds = Annotated[float, Field(ge=0, le=7 * 86400)]
 
 
 class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Login(Section):
+    path: Annotated[ServerPath, Field(min_length=1)]
+    username: Line
+    password_file: Path
+    token_field: str = "token"
 
 
 class Server(Section):
@@ -79,6 +93,8 @@ class Server(Section):
     connect_timeout: PositiveFloat = 10.0
     read_timeout: PositiveFloat = 150.0
     probe_path: ServerPath = ""
+    lookup_path: ServerPath = ""
+    login: Login | None = None
 
     @property
     def uploads_go_to(self) -> str:
@@ -87,11 +103,19 @@ class Server(Section):
 
     @model_validator(mode="after")
     def _one_token(self) -> Self:
-        if self.token is not None and self.token_file is not None:
-            raise ValueError("token and token_file are both set; keep one of them")
+        given = [key for key in ("token", "token_file", "login") if getattr(self, key) is not None]
+        if len(given) > 1:
+            raise ValueError(f"{' and '.join(given)} are both set; keep one of them")
         if self.client_key is not None and self.client_cert is None:
             raise ValueError("client_key needs client_cert beside it")
         return self
+
+    @field_validator("lookup_path")
+    @classmethod
+    def _names_upload(cls, value: str) -> str:
+        if value and "{upload_id}" not in value:
+            raise ValueError("must contain {upload_id}, which is replaced by the upload's id")
+        return value
 
 
 class Upload(Section):
@@ -100,6 +124,9 @@ class Upload(Section):
     concurrency: Annotated[int, Field(ge=1, le=6)] = 4
     attempts: Annotated[int, Field(ge=1, le=10)] = 3
     stall_seconds: PositiveFloat = 60.0
+    max_rate: Annotated[ByteSize, Field(ge=0)] = ByteSize(0)
+    timetable: tuple[tuple[TimeOfDay, Annotated[ByteSize, Field(ge=0)]], ...] = ()
+    on_unknown: Literal["review", "resend"] = "review"
 
     @field_validator("chunk_size")
     @classmethod

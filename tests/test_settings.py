@@ -60,6 +60,8 @@ def test_example_names_every_setting_with_its_default(tmp_path: Path) -> None:
         (SMALLEST + '[upload]\nchunk_size = "5 furlongs"\n', ["upload.chunk_size"]),
         (SMALLEST + '[upload]\nchunk_size = "200MiB"\n', ["upload.chunk_size", "99MiB"]),
         (SMALLEST + '[processing]\nstart_path = "/start"\n', ["processing.start_path", "{batch_id}"]),
+        (SMALLEST + '[upload]\ntimetable = [["8", 0]]\n', ["upload.timetable", "08:00"]),
+        (SMALLEST.replace("[[", 'lookup_path = "/x"\n[[', 1), ["server.lookup_path", "{upload_id}"]),
         ("[server]\n", ["server.base_url is missing", "watch is missing"]),
         ("[server\n", ["not valid TOML"]),
     ],

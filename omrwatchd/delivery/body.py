@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from omrwatchd.delivery.halt import Halt
+from omrwatchd.delivery.limits import RateLimit
 from omrwatchd.delivery.wire import Request
 from omrwatchd.sheets.source import Source
 
@@ -28,12 +29,14 @@ class Body:
         *,
         progress: Callable[[int], None],
         before_last: Callable[[], None],
+        limit: RateLimit,
     ) -> None:
         self._request = request
         self._source = source
         self._halt = halt
         self._progress = progress
         self._before_last = before_last
+        self._limit = limit
         self.last_bytes_began = False
         """Whether the server may have the whole request."""
 
@@ -44,7 +47,9 @@ class Body:
         sent = 0
         while sent < request.length:
             self._halt.check()
-            block = self._source.read(request.offset + sent, min(BLOCK, request.length - sent))
+            length = min(self._limit.block(BLOCK), request.length - sent)
+            self._limit.take(length, self._halt)
+            block = self._source.read(request.offset + sent, length)
             yield block
             sent += len(block)
             self._progress(sent)

@@ -16,7 +16,7 @@ from omrwatchd import __version__
 from omrwatchd.delivery.credentials import Credentials
 from omrwatchd.delivery.faults import Lost
 from omrwatchd.delivery.sockets import Sockets, WatchedNetwork
-from omrwatchd.delivery.wire import Answer
+from omrwatchd.delivery.wire import CHUNK_PATH, DIRECT_PATH, Answer
 from omrwatchd.errors import Problem
 from omrwatchd.settings import Server, Upload
 
@@ -28,10 +28,12 @@ _ANSWER_BYTES = 256 * 1024
 class RequestLost(Exception):
     """A request that got no answer."""
 
-    def __init__(self, how: Lost, detail: str) -> None:
+    def __init__(self, how: Lost, detail: str, *, stale: bool = False) -> None:
         super().__init__(detail)
         self.how = how
         self.detail = detail
+        self.stale = stale
+        """It was on a kept connection, which the server may have closed already."""
 
 
 class Transport(Protocol):
@@ -44,9 +46,9 @@ class Transport(Protocol):
         headers: Iterable[tuple[str, str]] = (),
         body: Iterable[bytes] | None = None,
         *,
-        token: str,
+        token: str | None,
     ) -> Answer:
-        """Raises RequestLost; what ``body`` raises passes through."""
+        """Raises RequestLost; what ``body`` raises passes through. Without a token: to log in."""
         ...
 
     def wake(self) -> None:
@@ -58,7 +60,7 @@ class Client:
     """One httpx.Client for all threads: HTTP/1.1, no redirects, no retries of its own."""
 
     def __init__(self, server: Server, upload: Upload) -> None:
-        self._base = server.uploads_go_to
+        self._base, self._uploads = server.base_url, server.uploads_go_to
         self._sockets = Sockets()
         self._client = httpx.Client(
             transport=_PoolTransport(server, upload.concurrency, WatchedNetwork(self._sockets)),
@@ -79,13 +81,21 @@ class Client:
         headers: Iterable[tuple[str, str]] = (),
         body: Iterable[bytes] | None = None,
         *,
-        token: str,
+        token: str | None,
     ) -> Answer:
+        is_new = False
+
+        def trace(event: str, _info: object) -> None:
+            nonlocal is_new
+            is_new = is_new or event == "connection.connect_tcp.started"
+
+        authorisation = [] if token is None else [("Authorization", f"Bearer {token}")]
         request = self._client.build_request(
             method,
-            self._base + path,
-            headers=[*headers, ("Authorization", f"Bearer {token}")],
+            self._address(path),
+            headers=[*headers, *authorisation],
             content=body,
+            extensions={"trace": trace},
         )
         try:
             response = self._client.send(request, stream=True)
@@ -95,11 +105,17 @@ class Client:
             finally:
                 response.close()
         except (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError) as error:
-            raise _translated(error) from error
+            lost = _translated(error)
+            lost.stale = not is_new and lost.how is Lost.RESET
+            raise lost from error
         except (httpcore.ProxyError, httpcore.UnsupportedProtocol) as error:
             raise RequestLost(Lost.PROXY, str(error)) from error
         except httpx.DecodingError as error:
             raise RequestLost(Lost.PROTOCOL, "its compression is broken") from error
+
+    def _address(self, path: str) -> str:
+        """Uploads, and the bare probe of the way they go, have an address of their own where one is set."""
+        return (self._uploads if path in ("", DIRECT_PATH, CHUNK_PATH) else self._base) + path
 
     def wake(self) -> None:
         self._sockets.wake_all()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from omrwatchd import events
 from omrwatchd.clock import Clock
 from omrwatchd.delivery.filing import Filing, FilingDelayed
@@ -46,7 +48,8 @@ class Closing:
         self.settle_accounts()
 
     def cancel(self, job: Job) -> None:
-        self._abort(job, CANCELLED)
+        """An operator's word ends it; what became a batch stays one."""
+        self._abort(job, _cancelled_delivered(job) if job.delivered_at is not None else CANCELLED)
 
     def source_gone(self, job: Job) -> None:
         """The file was taken away while it waited."""
@@ -73,10 +76,16 @@ class Closing:
                 self._file(job)
         self._sum_up()
 
+    def due_in(self) -> float:
+        """Seconds until something that is owed may be tried again; inf when nothing is."""
+        moments = [*self._not_before.values(), self._summary_not_before]
+        now = self._clock.monotonic()
+        return min((moment - now for moment in moments if moment > now), default=math.inf)
+
     def _file(self, job: Job) -> bool:
         """Whether the file is where it belongs now."""
         try:
-            delivered = job.delivered_at is not None
+            delivered = job.status not in (Status.ERROR, Status.ABORTED)
             target = self._filing.file(job, delivered=delivered)
         except FilingDelayed as delay:
             self._not_before[job.id] = self._clock.monotonic() + RETRY_SECONDS
@@ -100,3 +109,12 @@ class Closing:
                 self._announce(events.SummaryDelayed(reason))
                 return
             self._store.note(job.id, summary_at=self._clock.now())
+
+
+def _cancelled_delivered(job: Job) -> Problem:
+    return Problem(
+        CANCELLED.code,
+        f"An operator cancelled it while its processing was awaited; it is on the server as batch "
+        f"{', '.join(job.batch_ids)}.",
+        "Start its processing on the server, or `omrwatchd retry`.",
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from omrwatchd.errors import Problem
@@ -60,24 +61,31 @@ def _clean(text: str, where: str) -> str:
 class Credentials:
     """The token that the chunk threads share."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, log_in: Callable[[], str] | None = None) -> None:
+        """``log_in`` gets a new token from the server, where one is configured."""
         self._server = server
+        self._log_in = log_in
         self._lock = threading.Lock()
         self._token: str | None = None
 
     def token(self) -> str:
-        """Raises Problem as read_token does."""
+        """Raises Problem as read_token does, or as logging in does; RequestLost of the latter."""
         with self._lock:
             if self._token is None:
-                self._token = read_token(self._server)
+                self._token = self._new_token()
             return self._token
 
+    def _new_token(self) -> str:
+        if self._log_in is not None:
+            return _clean(self._log_in(), "The answer of server.login.path")
+        return read_token(self._server)
+
     def renew(self, rejected: str) -> bool:
-        """After a 401: True when there is another token than the rejected one. One reading serves all."""
+        """After a 401: True when there is another token than the rejected one. One renewal serves all."""
         with self._lock:
             if self._token == rejected:
                 try:
-                    self._token = read_token(self._server)
+                    self._token = self._new_token()
                 except Problem:
                     return False  # a file in the middle of being replaced; the hold asks again
             return self._token != rejected

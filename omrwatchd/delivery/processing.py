@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import Any
 from urllib.parse import quote
 
@@ -12,14 +11,7 @@ from omrwatchd.delivery.wire import json_object
 from omrwatchd.errors import Problem
 from omrwatchd.settings import Processing
 
-
-class Gate(StrEnum):
-    """What the server said."""
-
-    OPEN = "open"
-    BUSY = "busy"
-    AWAY = "away"
-    """No usable answer; the delivered file is none the worse for it: ask again later."""
+BUSY = "the server's OMR queue is busy"
 
 
 class ProcessingGate:
@@ -34,28 +26,37 @@ class ProcessingGate:
     def enabled(self) -> bool:
         return bool(self._settings.status_path or self._settings.start_path)
 
-    def try_start(self, batch_id: str) -> Gate:
-        """Start processing when the queue is free; OPEN once the server has taken it (or needs no start)."""
-        try:
-            if self._settings.status_path and (state := self._ask()) is not Gate.OPEN:
-                return state
-            return self._start(batch_id) if self._settings.start_path else Gate.OPEN
-        except (RequestLost, Problem):
-            return Gate.AWAY
+    def try_start(self, batch_id: str) -> str | None:
+        """Start processing when the queue is free; None once the server has taken it (or needs no start).
 
-    def _ask(self) -> Gate:
+        Else why not, in words. The delivered file is none the worse for it: ask again later.
+        """
+        try:
+            if self._settings.status_path and (reason := self._ask()) is not None:
+                return reason
+            return self._start(batch_id) if self._settings.start_path else None
+        except RequestLost as lost:
+            return f"the server does not answer ({lost.detail or lost.how})"
+        except Problem as problem:
+            return problem.summary
+
+    def _ask(self) -> str | None:
         answer = authorised(self._transport, self._credentials, "GET", self._settings.status_path)
         if not 200 <= answer.status < 300:
-            return Gate.AWAY
+            return f"the server answers HTTP {answer.status} to processing.status_path"
         busy = is_busy(json_object(answer.body), self._settings.busy_field)
-        return Gate.AWAY if busy is None else Gate.BUSY if busy else Gate.OPEN
+        if busy is None:
+            return f"the answer to processing.status_path has no usable {self._settings.busy_field!r}"
+        return BUSY if busy else None
 
-    def _start(self, batch_id: str) -> Gate:
+    def _start(self, batch_id: str) -> str | None:
         path = self._settings.start_path.replace("{batch_id}", quote(batch_id, safe=""))
         answer = authorised(self._transport, self._credentials, "POST", path, [("Content-Length", "0")])
         if 200 <= answer.status < 300:
-            return Gate.OPEN
-        return Gate.BUSY if answer.status == 409 else Gate.AWAY
+            return None
+        if answer.status == 409:
+            return BUSY
+        return f"the server answers HTTP {answer.status} to processing.start_path"
 
 
 def is_busy(document: dict[str, Any] | None, field: str) -> bool | None:

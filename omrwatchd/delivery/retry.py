@@ -117,9 +117,7 @@ class Sender:
 
     def _exchange(self, request: Request, bodies: _Bodies) -> Ack | Fault:
         try:
-            answer = authorised(
-                self._transport, self._credentials, "POST", request.path, request.headers, bodies.make
-            )
+            answer = self._ask(request, bodies)
         except RequestLost as lost:
             self._halt.check()
             return judge_lost(lost.how, lost.detail, request, sent_whole=bodies.last_bytes_began)
@@ -128,6 +126,17 @@ class Sender:
         return acknowledgement(request, answer) or judge_answer(
             answer, request, sent_whole=bodies.last_bytes_began, now=self._clock.now()
         )
+
+    def _ask(self, request: Request, bodies: _Bodies) -> Answer:
+        """A kept connection that proves dead costs no attempt; the next one is new or proves alive."""
+        arguments = (self._transport, self._credentials, "POST", request.path, request.headers, bodies.make)
+        try:
+            return authorised(*arguments)
+        except RequestLost as lost:
+            if not lost.stale or bodies.last_bytes_began:
+                raise
+            self._halt.check()
+        return authorised(*arguments)
 
 
 class _Bodies:

@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from omrwatchd import events
 from omrwatchd.clock import Clock
@@ -15,6 +16,8 @@ from omrwatchd.delivery.client import Transport
 from omrwatchd.delivery.credentials import Credentials
 from omrwatchd.delivery.faults import UNKNOWN_ADVICE, Fault, Kind
 from omrwatchd.delivery.halt import Halt
+from omrwatchd.delivery.last_answer import LastAnswer
+from omrwatchd.delivery.limits import RateLimit
 from omrwatchd.delivery.retry import Attempts, Failed, Pause, Sender
 from omrwatchd.delivery.wire import (
     Ack,
@@ -33,13 +36,17 @@ from omrwatchd.sheets.pictures import FramedPictures, PictureSet
 from omrwatchd.sheets.source import Source
 
 TICK_SECONDS = 0.25
+"""How soon the worker thread notices a stop, a cancel, or that it should show progress."""
 PICTURES_TOO_LARGE = Problem(
     "too_large",
     "The server takes no request of this size (HTTP 413), and pictures can't go in chunks.",
     "Lower upload.direct_limit to what the server takes, then drop the folder again.",
 )
-"""How soon the worker thread notices a stop, a cancel, or that it should show progress."""
 SESSIONS_FORGOTTEN_AT_MOST = 2
+ABSENT_AT_MOST = 2
+"""Times that a final request is lost and surely made no batch, before the attempt has failed."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +61,8 @@ class Road:
     announce: Announce
     pool: ThreadPoolExecutor
     pause: Pause
+    limit: RateLimit
+    last_answer: LastAnswer
 
 
 class PartUpload:
@@ -70,6 +79,8 @@ class PartUpload:
         self._sender = Sender(road.transport, road.credentials, road.clock, road.pause, halt)
         self._sent: dict[int, int] = {}
         self._last_body: Body | None = None
+        self._absent = 0
+        self._resending = False
 
     def _framed(self, pictures: PictureSet) -> Source:
         names = [display_name(picture.name) for picture in pictures.entries]
@@ -93,15 +104,60 @@ class PartUpload:
             Halted: ended from outside; what was acknowledged is kept.
             SourceChanged: the file is not what it was; the batch was not finished.
         """
-        if self.part.final_sent_at is not None:
-            raise Failed(_unknown_after_a_crash())
+        unknown = _unknown_after_a_crash() if self.part.final_sent_at is not None else None
         while True:
             try:
+                if unknown is not None and (batch_id := self._settle_unknown(unknown, tick)) is not None:
+                    return batch_id
                 request = self._direct_request()
                 return self._direct(request, tick) if request is not None else self._chunked(tick)
             except Failed as failure:
                 self._last_body = None
+                if failure.fault.kind is Kind.UNKNOWN and failure.fault is not unknown:
+                    unknown = failure.fault
+                    continue
+                unknown = None
                 self._prepare_again(failure)
+
+    # the lost last answer
+
+    def _settle_unknown(self, unknown: Fault, tick: Callable[[], None]) -> str | None:
+        """The batch that the lost answer was about; None when there surely is none.
+
+        Raises:
+            Failed: with ``unknown`` itself where a person has to look, or by a fault of the way.
+        """
+        upload_id = self.part.upload_id
+        if upload_id is None or self.part.chunk_size is None:
+            raise Failed(unknown)  # a direct upload: nothing to ask by, and never sent again by itself
+        if self._road.last_answer.can_look:
+            return self._look_up(upload_id, unknown, tick)
+        if self._road.settings.on_unknown == "resend":
+            return self._resend(unknown, tick)
+        raise Failed(unknown)
+
+    def _look_up(self, upload_id: str, unknown: Fault, tick: Callable[[], None]) -> str | None:
+        answers = self._drive({0: lambda: self._road.last_answer.find(upload_id, self._halt)}, tick)
+        if answers[0] is not None:
+            return answers[0]
+        self._withdraw_intent()
+        self._absent += 1
+        if self._absent >= ABSENT_AT_MOST:
+            raise Failed(replace(unknown, kind=Kind.CHUNK))
+        return None
+
+    def _resend(self, unknown: Fault, tick: Callable[[], None]) -> str:
+        """The final chunk once more, of the same upload; only a batch_id ends the uncertainty."""
+        final = plan(self.part.size, self.part.chunk_size or 0)[-1]
+        self._resending = True
+        try:
+            return _batch_of(self._send_all([final], tick)[final.index])
+        except Failed as failure:
+            if failure.fault.kind in (Kind.OUTAGE, Kind.CREDENTIALS, Kind.MISCONFIGURED):
+                raise
+            raise Failed(unknown) from failure
+        finally:
+            self._resending = False
 
     def _prepare_again(self, failure: Failed) -> None:
         """Begin a new session where that mends the fault; else the fault stands."""
@@ -166,9 +222,9 @@ class PartUpload:
 
         return self._drive({chunk.index: task(chunk) for chunk in chunks}, tick)
 
-    def _drive(self, tasks: dict[int, Callable[[], Ack]], tick: Callable[[], None]) -> dict[int, Ack]:
+    def _drive(self, tasks: dict[int, Callable[[], T]], tick: Callable[[], None]) -> dict[int, T]:
         """Run the tasks in the pool while ticking. After a failure none begins; those under way end."""
-        futures: dict[Future[Ack], int] = {self._road.pool.submit(task): i for i, task in tasks.items()}
+        futures: dict[Future[T], int] = {self._road.pool.submit(task): i for i, task in tasks.items()}
         pending = set(futures)
         failures: list[BaseException] = []
         while pending:
@@ -217,7 +273,12 @@ class PartUpload:
         def make_body() -> Body:
             self._sent[index] = 0
             body = Body(
-                request, self._source, self._halt, progress=progress, before_last=self._intend(request)
+                request,
+                self._source,
+                self._halt,
+                progress=progress,
+                before_last=self._intend(request),
+                limit=self._road.limit,
             )
             if request.makes_batch:
                 self._last_body = body
@@ -234,7 +295,8 @@ class PartUpload:
             self._road.settings.attempts,
             on_retry,
             on_pause=lambda seconds: self._road.announce(events.ServerSlowedDown(seconds)),
-            on_definite=self._withdraw_intent if request.makes_batch else _nothing,
+            # a second try's sure failure says nothing of the first
+            on_definite=self._withdraw_intent if request.makes_batch and not self._resending else _nothing,
         )
         return self._sender.send(request, make_body, attempts)
 

@@ -1,49 +1,23 @@
-"""The one worker: takes the next job, delivers its parts, files it, and draws breath."""
+"""The one worker: takes the next job, has it delivered, files it, and draws breath."""
 
 from __future__ import annotations
 
-from contextlib import nullcontext
-from dataclasses import dataclass
-
 from omrwatchd import events
-from omrwatchd.clock import Clock
-from omrwatchd.delivery.closing import Closing
+from omrwatchd.delivery.delivering import Desk, JobDelivery, Tools
 from omrwatchd.delivery.faults import Fault, Kind
-from omrwatchd.delivery.halt import Halt, Halted, Why
-from omrwatchd.delivery.hold import Backoff, Hold, Probe
-from omrwatchd.delivery.opening import JobFile, JobFolder, opened
-from omrwatchd.delivery.processing import Gate, ProcessingGate
+from omrwatchd.delivery.halt import Halted, Why
+from omrwatchd.delivery.hold import Backoff, Hold
 from omrwatchd.delivery.retry import Failed
-from omrwatchd.delivery.upload import PartUpload, Road
-from omrwatchd.delivery.watcher import UploadWatcher
 from omrwatchd.errors import Problem
 from omrwatchd.lifecycle import Died, Service
-from omrwatchd.model import Job, Part, Status, WorkerState
-from omrwatchd.queue.store import Store
-from omrwatchd.queue.workers import WorkerRow
-from omrwatchd.settings import Settings
-from omrwatchd.sheets.pictures import PictureSet
-from omrwatchd.sheets.source import Source, SourceChanged
+from omrwatchd.model import Job, WorkerState
+from omrwatchd.sheets.source import SourceChanged
 
 CONTROL_SECONDS = 1.0
 """How soon a word of an operator, which is a change of a row, is noticed."""
-HEARTBEAT_SECONDS = 20.0
+LONGEST_REST_SECONDS = 60.0
 FAILURES_THAT_HOLD = 3
 """Files in a row: the fourth waits until somebody had a chance to look."""
-
-
-@dataclass(frozen=True, slots=True)
-class Tools:
-    """What the worker works with."""
-
-    settings: Settings
-    store: Store
-    row: WorkerRow
-    road: Road
-    gate: ProcessingGate
-    probe: Probe
-    closing: Closing
-    clock: Clock
 
 
 class Worker(Service):
@@ -56,12 +30,19 @@ class Worker(Service):
         self._row = tools.row
         self._clock = tools.clock
         self._announce = tools.road.announce
+        self._changes = tools.store.changes()
         self._hold: Hold | None = None
         self._probe_at = 0.0
         self._backoff = Backoff()
         self._shown: tuple[WorkerState, str | None, int | None] | None = None
-        self._beat_at = 0.0
         self._uploading = False
+        self._desk = Desk(
+            stopping=lambda: self.stopping,
+            show=self._show,
+            rest=self._rest,
+            uploading=self._set_uploading,
+            delivered=self._way_is_good,
+        )
 
     def stop(self) -> None:
         """An upload's own ticks end it with care; a probe or a question at the gate ends at once."""
@@ -69,62 +50,47 @@ class Worker(Service):
         if not self._uploading:
             self._tools.road.transport.wake()
 
+    def _set_uploading(self, uploading: bool) -> None:
+        self._uploading = uploading
+
     def run(self) -> None:
         self._store.release_abandoned()
         while not self.stopping:
             self._tools.closing.settle_accounts()
-            if not self._may_send():
-                self._rest()
+            if (seconds := self._delay()) > 0:
+                self._rest(seconds)
             elif (job := self._store.claim(self._row.id)) is not None:
                 self._deliver(job)
             else:
                 self._show(WorkerState.IDLE)
-                self._rest()
+                self._rest(LONGEST_REST_SECONDS)
         self._show(WorkerState.STOPPED)
 
     # before anything is sent
 
-    def _may_send(self) -> bool:
-        """Not while held, paused or cooling down; says so where people look."""
+    def _delay(self) -> float:
+        """Seconds before anything may be sent (held, paused, cooling down); says so where people look."""
         row = self._row.row()
         if row.release:
             self._row.take_release()
             self._release()
         if self._hold is not None and not self._released():
             self._show(WorkerState.HELD, self._hold.problem.summary)
-            return False
+            return max(CONTROL_SECONDS, self._probe_at - self._clock.monotonic())
         if row.paused:
             self._show(WorkerState.PAUSED)
-            return False
-        if self._cooling(row.cooldown_until):
+            return LONGEST_REST_SECONDS
+        left = self._row.cooldown_left(self._tools.settings.queue.cooldown_seconds)
+        if left > 0:
             self._show(WorkerState.COOLDOWN)
-            return False
-        return True
+        return left
 
-    def _cooling(self, until: float | None) -> bool:
-        if until is None:
-            return False
-        left = until - self._clock.now()
-        if 0 < left <= self._tools.settings.queue.cooldown_seconds:  # a longer one: the clock was set back
-            return True
-        self._row.cool_down(None)
-        return False
-
-    def _begin_cooldown(self) -> None:
-        seconds = self._tools.settings.queue.cooldown_seconds
-        self._row.cool_down(self._clock.now() + seconds)
-        self._announce(events.CooldownStarted(seconds))
-
-    def _rest(self, seconds: float = CONTROL_SECONDS) -> None:
-        """Wait until woken; not longer than an operator, a cooldown or a probe would want."""
-        seconds = min(seconds, CONTROL_SECONDS)
-        until = self._row.cooldown_until
-        if until is not None:
-            seconds = min(seconds, max(0.0, until - self._clock.now()))
-        if self._clock.monotonic() - self._beat_at >= HEARTBEAT_SECONDS:
-            self._beat_at = self._clock.monotonic()
-            self._row.beat()
-        self._clock.wait(self.bell, seconds)
+    def _rest(self, seconds: float) -> None:
+        """Until woken, until anybody wrote to the queue, or what is owed is due; ``seconds`` at most."""
+        until = self._clock.monotonic() + min(seconds, self._tools.closing.due_in())
+        while not self.stopping and (left := until - self._clock.monotonic()) > 0:
+            if self._clock.wait(self.bell, min(left, CONTROL_SECONDS)) or self._changes.seen():
+                break
         if not self.stopping:
             self.bell.clear()
 
@@ -132,6 +98,15 @@ class Worker(Service):
         if self._shown != (state, reason, job_id):
             self._shown = (state, reason, job_id)
             self._row.show(state, reason=reason, job_id=job_id)
+
+    def _way_is_good(self) -> None:
+        self._backoff.reset()
+        self._begin_cooldown()
+
+    def _begin_cooldown(self) -> None:
+        seconds = self._tools.settings.queue.cooldown_seconds
+        self._row.cool_down(self._clock.now() + seconds)
+        self._announce(events.CooldownStarted(seconds))
 
     # holds
 
@@ -158,15 +133,15 @@ class Worker(Service):
     # one job
 
     def _deliver(self, job: Job) -> None:
-        """Deliver what is missing of a job, and draw the consequences of whatever ends that."""
+        """Have a job delivered, and draw the consequences of however that ends."""
         try:
-            # what is delivered in full needs only filing: its file may be gone from where it was
-            with nullcontext() if job.delivered_at is not None else opened(job) as file:
-                for part in job.parts:
-                    if part.status is not Status.COMPLETED:
-                        job = self._deliver_part(job, part, file)
-            self._tools.closing.complete(job)
-            self._row.forgive_failures()
+            problem = JobDelivery(self._tools, self._desk, job).run()
+            job = self._store.job(job.id)
+            if problem is not None:
+                self._fail(job, problem)
+            else:
+                self._tools.closing.complete(job)
+                self._row.forgive_failures()
         except Failed as failure:
             self._draw_consequence(self._store.job(job.id), failure.fault)
         except Halted as halted:
@@ -176,94 +151,15 @@ class Worker(Service):
         except FileNotFoundError:
             self._tools.closing.source_gone(self._store.job(job.id))
 
-    def _deliver_part(self, job: Job, part: Part, file: JobFile | JobFolder | None) -> Job:
-        """Upload a part and see it through the gate; the job as it is then."""
-        if part.batch_id is None:
-            assert file is not None
-            source = file.source(part)
-            self._cool_down()
-            if job.status is Status.PROCESSING:  # an earlier part was
-                self._store.move(job.id, Status.PROCESSING, Status.UPLOADING)
-                job = self._store.job(job.id)
-            part = self._upload(job, part, source)
-        if job.status is not Status.PROCESSING:
-            self._store.move(job.id, job.status, Status.PROCESSING)
-        self._pass_gate(job, part)
-        self._tools.road.ledger.move(part, Status.COMPLETED)
-        return self._store.job(job.id)
-
-    def _upload(self, job: Job, part: Part, source: Source | PictureSet) -> Part:
-        self._show(WorkerState.UPLOADING, None, job.id)
-        ledger = self._tools.road.ledger
-        part = ledger.move(part, Status.UPLOADING)
-        halt = Halt(wake=self._tools.road.transport.wake)
-        upload = PartUpload(self._tools.road, job, part, source, halt)
-        watcher = UploadWatcher(
-            job, upload, halt, lambda: self.stopping, self._store, ledger, self._row, self._clock
-        )
-        began = self._clock.monotonic()
-        self._uploading = True
-        try:
-            batch_id = upload.run(watcher.tick)
-        finally:
-            self._uploading = False
-        part = ledger.batch_created(upload.part, batch_id)
-        self._backoff.reset()
-        self._begin_cooldown()
-        seconds = round(self._clock.monotonic() - began, 3)
-        self._announce(events.BatchCreated(job.id, job.name, part.index, batch_id, part.size, seconds))
-        return part
-
-    def _pass_gate(self, job: Job, part: Part) -> None:
-        """Have the batch processed; wait while the server's OMR queue is busy."""
-        gate = self._tools.gate
-        if not gate.enabled or part.started_at is not None or part.batch_id is None:
-            return
-        said: Gate | None = None
-        while (state := gate.try_start(part.batch_id)) is not Gate.OPEN:
-            if state is not said:
-                self._announce(events.ProcessingBusy(job.id, part.batch_id, str(state)))
-                said = state
-            words = "the server's OMR queue is busy" if state is Gate.BUSY else "the server does not answer"
-            self._show(WorkerState.PROCESSING, words, job.id)
-            self._wait_at_gate()
-        self._tools.road.ledger.processing_started(part)
-        self._announce(events.ProcessingStarted(job.id, part.batch_id))
-
-    def _wait_at_gate(self) -> None:
-        ask_at = self._clock.monotonic() + self._tools.settings.processing.poll_seconds
-        while ask_at > self._clock.monotonic():
-            self._rest_within_a_job(ask_at - self._clock.monotonic())
-
-    def _cool_down(self) -> None:
-        """Between two parts of a job; between two jobs the cooldown is seen to before a claim."""
-        while self._cooling(self._row.cooldown_until):
-            self._show(WorkerState.COOLDOWN)
-            self._rest_within_a_job(CONTROL_SECONDS)
-
-    def _rest_within_a_job(self, seconds: float) -> None:
-        """Raises Halted when the daemon stops."""
-        if self.stopping:
-            raise Halted(Why.STOP)
-        self._rest(seconds)
-
-    # how it may end
-
     def _draw_consequence(self, job: Job, fault: Fault) -> None:
-        self._announce(events.UploadFailed(job.id, job.name, fault.problem.code, fault.problem.summary))
-        if fault.kind in (Kind.OUTAGE, Kind.CREDENTIALS, Kind.MISCONFIGURED):
-            self._store.give_back(job, attempted=False)
-            self._begin_hold(fault)
-        elif fault.kind is not Kind.CHUNK:
+        if fault.kind is Kind.FILE:  # it could not even be opened
             self._fail(job, fault.problem)
-        elif not self._tools.probe.answers(Kind.OUTAGE):
-            self._store.give_back(job, attempted=False)
-            self._begin_hold(Fault(Kind.OUTAGE, fault.problem))
-        elif job.failures + 1 >= self._tools.settings.queue.max_attempts:
-            self._fail(job, _gave_up(fault.problem, job.failures + 1))
-        else:
+        elif fault.kind is Kind.CHUNK:
             self._store.give_back(job, attempted=True)
             self._begin_cooldown()
+        else:
+            self._store.give_back(job, attempted=False)
+            self._begin_hold(fault)
 
     def _fail(self, job: Job, problem: Problem) -> None:
         """Fail a file; several in a row are hardly all the files' own fault."""
@@ -285,12 +181,4 @@ def _too_many_failed(count: int, last: Problem) -> Problem:
         "files_failing",
         f"{count} files failed one after the other, the last because: {last.summary}",
         "Look at failed/ and at the server; delivery goes on by itself after a while.",
-    )
-
-
-def _gave_up(problem: Problem, attempts: int) -> Problem:
-    return Problem(
-        problem.code,
-        f"{problem.summary} {attempts} attempts failed while the server was there.",
-        "Look at the server's log for this file; drop the file again to try once more.",
     )

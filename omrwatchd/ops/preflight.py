@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from omrwatchd.delivery.credentials import read_token
+from omrwatchd.delivery.login import read_password
 from omrwatchd.errors import Problem
+from omrwatchd.intake.mounts import mount_of
 from omrwatchd.settings import Settings, Watch
 
 
@@ -17,13 +19,17 @@ def problems(settings: Settings) -> list[Problem]:
     for number, watch in enumerate(settings.watch):
         found += _folders(watch, "watch" if number == 0 else f"watch[{number}]")
     found += _file_place("queue.path", settings.queue_file)
+    found += on_network("queue.path", settings.queue_file)
     found += _file_place("summary.path", settings.summary_file)
     return found
 
 
 def _token(settings: Settings) -> Iterator[Problem]:
     try:
-        read_token(settings.server)
+        if settings.server.login is not None:
+            read_password(settings.server.login)
+        else:
+            read_token(settings.server)
     except Problem as problem:
         yield problem
 
@@ -75,6 +81,17 @@ def _writable(key: str, folder: Path) -> Iterator[Problem]:
             "folder_not_writable",
             f"{key} {folder} can't be written by this user.",
             "Give the user that runs omrwatchd write permission.",
+        )
+
+
+def on_network(key: str, file: Path, mountinfo: bytes | None = None) -> Iterator[Problem]:
+    """SQLite's locks and its write-ahead log do not hold on a network file system."""
+    mount = mount_of(os.fsencode(file.parent), mountinfo)
+    if mount is not None and mount.is_network:
+        yield Problem(
+            "queue_on_network",
+            f"{key} {file} lies on a network file system ({mount.fs_type}), where a queue is not safe.",
+            "Name a place on a local disk.",
         )
 
 

@@ -11,8 +11,9 @@ from sqlalchemy import Engine, delete, func, select, update
 from sqlalchemy.dialects.sqlite import insert
 
 from omrwatchd.clock import Clock
+from omrwatchd.errors import Problem
 from omrwatchd.model import Part, Status, check_move
-from omrwatchd.queue.rows import part_of
+from omrwatchd.queue.rows import part_of, problem_columns
 from omrwatchd.queue.schema import chunks, jobs, parts
 
 
@@ -33,6 +34,19 @@ class Ledger:
         """Change a part's status; the row as it is then."""
         check_move(part.status, new)
         return self._set(part, status=new, **columns)
+
+    def fail(self, part_id: int, problem: Problem) -> None:
+        """A part has failed for good; its job keeps the first such reason, and the others are tried anew."""
+        with self._writer.begin() as connection:
+            row = connection.execute(select(parts).where(parts.c.id == part_id)).one()
+            check_move(Status(row.status), Status.ERROR)
+            connection.execute(update(parts).where(parts.c.id == part_id).values(status=Status.ERROR))
+            connection.execute(update(jobs).where(jobs.c.id == row.job_id).values(failures=0))
+            connection.execute(
+                update(jobs)
+                .where(jobs.c.id == row.job_id, jobs.c.error_code.is_(None))
+                .values(**problem_columns(problem))
+            )
 
     def _set(self, part: Part, **columns: Any) -> Part:
         with self._writer.begin() as connection:

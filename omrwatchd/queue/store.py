@@ -220,13 +220,11 @@ class Store:
                 update(parts).where(parts.c.job_id == job.id, parts.c.batch_id.is_(None)).values(status=new)
             )
 
-    def give_back(self, job: Job, *, attempted: bool, problem: Problem | None = None) -> None:
+    def give_back(self, job: Job, *, attempted: bool) -> None:
         """Return an active job to the queue, acknowledged chunks kept; uncounted unless ``attempted``."""
-        columns: dict[str, Any] = dict(problem_columns(problem))
-        if attempted:
-            columns["failures"] = jobs.c.failures + 1
-        else:
-            columns["attempts"] = jobs.c.attempts - 1
+        columns: dict[str, Any] = (
+            {"failures": jobs.c.failures + 1} if attempted else {"attempts": jobs.c.attempts - 1}
+        )
         with self._writer.begin() as connection:
             self._move(connection, job.id, job.status, Status.PENDING, **columns)
             connection.execute(

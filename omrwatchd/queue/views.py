@@ -17,7 +17,7 @@ from omrwatchd.model import ACTIVE, FINAL, Arriving, Job, Status, WorkerState
 from omrwatchd.queue.database import open_database, schema_version
 from omrwatchd.queue.rows import read_jobs
 from omrwatchd.queue.schema import arriving, jobs, workers
-from omrwatchd.queue.workers import is_alive
+from omrwatchd.queue.workers import is_alive, is_here
 
 RECENT = 20
 """Finished jobs that `status` shows."""
@@ -32,7 +32,7 @@ class WorkerView:
     cooldown_left: float
     """Seconds."""
     heartbeat: float | None
-    """Seconds since the epoch."""
+    """Seconds since the epoch: the latest sign of life."""
     rate: float | None
     """Bytes a second, while uploading."""
     since: float | None
@@ -200,7 +200,9 @@ class Views:
         if row is None or not is_alive(row, now):
             return _stopped(None if row is None else row.heartbeat)
         left = max(0.0, (row.cooldown_until or 0.0) - now)
-        return WorkerView(WorkerState(row.state), row.reason, left, row.heartbeat, row.rate, row.since)
+        # a quiet daemon writes nothing: one on this machine is known to live by its process
+        heartbeat = now if is_here(row) else row.heartbeat
+        return WorkerView(WorkerState(row.state), row.reason, left, heartbeat, row.rate, row.since)
 
 
 def _stopped(heartbeat: float | None = None) -> WorkerView:

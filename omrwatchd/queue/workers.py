@@ -47,12 +47,17 @@ def _start_time(pid: int) -> str | None:
     return None if state in "ZX" else rest[18]
 
 
+def is_here(row: Row[Any]) -> bool:
+    """Whether the daemon that wrote this row of `workers` is, or was, on this machine."""
+    return bool(row.host == Process.this().host)
+
+
 def is_alive(row: Row[Any], now: float) -> bool:
     """Whether the daemon that wrote this row of `workers` still runs."""
     if row.state == WorkerState.STOPPED:
         return False
-    me = Process.this()
-    if row.host == me.host:
+    if is_here(row):
+        me = Process.this()
         return bool(row.boot_id == me.boot_id and _start_time(row.pid) == row.pid_started)
     return bool(abs(now - row.heartbeat) < LEASE_SECONDS)
 
@@ -119,11 +124,16 @@ class WorkerRow:
         with self._reader.begin() as connection:
             return connection.execute(select(workers).where(workers.c.id == self.id)).one()
 
-    @property
-    def cooldown_until(self) -> float | None:
-        """Seconds since the epoch; survives a restart."""
+    def cooldown_left(self, longest: float) -> float:
+        """Seconds of cooldown left, over restarts; above ``longest`` it is none: the clock was set back."""
         until = self.row().cooldown_until
-        return None if until is None else float(until)
+        if until is None:
+            return 0.0
+        left = float(until) - self._clock.now()
+        if 0 < left <= longest:
+            return left
+        self.cool_down(None)
+        return 0.0
 
     def count_failure(self) -> int:
         """One more file has failed; how many in a row that makes, over restarts."""

@@ -14,8 +14,9 @@ import pytest
 from omrwatchd.delivery.worker import Worker
 from omrwatchd.events import Event, Hooks
 from omrwatchd.intake.parts import parts_of
-from omrwatchd.model import Identity, Job, Metadata, NewJob, Status
+from omrwatchd.model import Identity, Job, Metadata, NewJob, Status, WorkerState
 from omrwatchd.queue.store import Store
+from omrwatchd.queue.views import Views
 from omrwatchd.receiver import Receiver
 from omrwatchd.service import delivery
 from omrwatchd.settings import MIB, Settings
@@ -76,6 +77,18 @@ class Station:
 
         until(over, seconds, f"{job.name} {status}")
         return self.job(job)
+
+    def tools_row(self) -> Any:
+        """The worker's row as anybody sees it."""
+        assert self.settings.queue.path is not None
+        return Views(self.settings.queue.path, HurriedClock()).snapshot().worker
+
+    def hold_age(self) -> float:
+        """Seconds of the daemon's clock since it was held; 0 when it is not."""
+        worker = self.tools_row()
+        if worker.state is not WorkerState.HELD or worker.since is None:
+            return 0.0
+        return (HurriedClock().now() - float(worker.since)) * HurriedClock.FACTOR
 
     def announced(self, kind: type[E]) -> list[E]:
         return [event for event in self.events if isinstance(event, kind)]

@@ -100,8 +100,8 @@ def test_final_chunk_refused_before_it_was_sent_whole_is_tried_again(
 ) -> None:
     """A connection cut in the middle of the last chunk surely made no batch: it is sent again."""
     receiver.add_fault(Fault(match="chunk", chunk_index=2, action="cut", after_bytes=200_000))
-    with open_station(upload={"chunk_size": 4 * MIB, "direct_limit": MIB}) as station:
-        job = station.drop(size=11 * MIB)
+    with open_station(upload={"chunk_size": 16 * MIB, "direct_limit": MIB}) as station:
+        job = station.drop(size=47 * MIB)
         before = sha256(station.folder / "drop" / "scan.zip")
         station.ends(job, Status.COMPLETED)
     assert [batch.sha256 for batch in receiver.batches] == [before]

@@ -5,7 +5,9 @@ import os
 import zipfile
 
 from omrwatchd import events
+from omrwatchd.clock import SystemClock
 from omrwatchd.model import Status
+from omrwatchd.queue.control import opened_control
 from omrwatchd.receiver import Fault, Receiver
 from omrwatchd.settings import MIB
 from tests.delivery.conftest import OpenStation, Station
@@ -69,16 +71,37 @@ def test_stop_between_parts_resumes_with_what_is_missing(
 
 
 def test_failed_part_leaves_the_delivered_ones(receiver: Receiver, open_station: OpenStation) -> None:
-    """The job is an error that names the batch which exists; the rest was not sent."""
+    """A part that the server refuses fails alone; `retry` sends only what is missing."""
     receiver.add_fault(
         Fault(match="upload", filename="scan.part2of3.zip", action="status", status=422, message="Full")
     )
     with open_station(split=IN_THREES) as station:
         job = station.ends(station.drop(sheets=8), Status.ERROR)
         text = (station.folder / "failed" / "scan.zip.error.txt").read_text()
-    assert [part.status for part in job.parts] == [Status.COMPLETED, Status.ERROR, Status.ERROR]
-    assert receiver.batches[0].batch_id in text
-    assert [batch.filename for batch in receiver.batches] == ["scan.part1of3.zip"]
+        assert [part.status for part in job.parts] == [Status.COMPLETED, Status.ERROR, Status.COMPLETED]
+        assert "part 2" in text
+        assert "Full" in text
+        assert all(batch.batch_id in text for batch in receiver.batches)
+        with opened_control(station.folder / "queue.db", SystemClock()) as control:
+            control.retry(job.id)
+        job = station.ends(job, Status.COMPLETED)
+        assert (station.folder / "done" / "scan.zip").exists()
+        assert job.problem is None
+    numbers = [batch.filename for batch in receiver.batches]
+    assert numbers == ["scan.part1of3.zip", "scan.part3of3.zip", "scan.part2of3.zip"]
+
+
+def test_part_that_fails_for_ever_costs_the_others_nothing(
+    receiver: Receiver, open_station: OpenStation
+) -> None:
+    """The server answers but always fails one part: after max_attempts it alone has failed."""
+    receiver.add_fault(
+        Fault(match="upload", filename="scan.part1of3.zip", action="status", status=500, times=-1)
+    )
+    with open_station(split=IN_THREES, upload={"attempts": 1}) as station:
+        job = station.ends(station.drop(sheets=8), Status.ERROR)
+    assert [part.status for part in job.parts] == [Status.ERROR, Status.COMPLETED, Status.COMPLETED]
+    assert len([r for r in receiver.requests if r.filename == "scan.part1of3.zip"]) == 3
 
 
 def test_table_of_contents_that_changed_is_not_sent(receiver: Receiver, open_station: OpenStation) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+from sqlalchemy import Engine
 
 from omrwatchd.clock import SystemClock
 from omrwatchd.events import Event, Hooks
@@ -32,6 +33,7 @@ class Office:
     store: Store
     views: Views
     events: list[Event]
+    engine: Engine
     deaths: list[BaseException] = field(default_factory=list)
 
     def jobs(self) -> list[Job]:
@@ -88,7 +90,7 @@ def open_office(tmp_path: Path) -> OpenOffice:
         views = Views(tmp_path / "queue.db", SystemClock())
         intake.start()
         try:
-            yield Office(tmp_path, drop, intake, store, views, announced, deaths)
+            yield Office(tmp_path, drop, intake, store, views, announced, engine, deaths)
         finally:
             intake.stop()
             assert intake.join(5), "intake did not stop within 5 s"

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import shutil
 import threading
 import zipfile
 from pathlib import Path
@@ -12,9 +13,11 @@ from watchdog.observers.inotify_c import InotifyFD
 
 from omrwatchd import events
 from omrwatchd.clock import SystemClock
+from omrwatchd.errors import Problem
 from omrwatchd.intake.admit import Admission, Outcome
 from omrwatchd.intake.scan import Found
 from omrwatchd.model import Status
+from omrwatchd.queue.control import opened_control
 from omrwatchd.queue.ledger import Ledger
 from omrwatchd.settings import Watch
 from tests.intake.conftest import OpenOffice
@@ -372,3 +375,24 @@ def kill_thread(thread: threading.Thread) -> None:
         ctypes.c_ulong(thread.ident), ctypes.py_object(SystemExit)
     )
     assert raised == 1
+
+
+def test_duplicate_is_delivered_with_retry_force(open_office: OpenOffice, tmp_path: Path) -> None:
+    """A file that was refused as a duplicate can't be tried again by mistake, only with --force."""
+    with open_office(**RESCANS_ALONE) as office:
+        first = write_zip(office.drop / "first.zip")
+        job = office.queued("first.zip")
+        shutil.copy(first, tmp_path / "again.zip")
+        ledger = Ledger(office.engine, office.engine, SystemClock())
+        ledger.batch_created(job.parts[0], "B-1")
+        (tmp_path / "again.zip").rename(office.drop / "again.zip")
+        again = office.queued("again.zip")
+        assert again.problem is not None
+        assert again.problem.code == "duplicate"
+        assert "B-1" in again.problem.summary
+        with opened_control(tmp_path / "queue.db", SystemClock()) as control:
+            with pytest.raises(Problem) as refused:
+                control.retry(again.id)
+            assert refused.value.code == "needs_force"
+            control.retry(again.id, force=True)
+        assert office.queued("again.zip").status is Status.PENDING

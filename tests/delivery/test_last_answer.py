@@ -1,0 +1,112 @@
+"""The lost last answer: looked up, sent once more, or reviewed; never a silent second batch."""
+
+from __future__ import annotations
+
+import pytest
+
+from omrwatchd import events
+from omrwatchd.model import Status
+from omrwatchd.receiver import Fault, Receiver
+from omrwatchd.settings import MIB
+from tests.delivery.conftest import OpenStation
+from tests.waiting import until
+
+LOOKUP = {"lookup_path": "/batches/by-upload/{upload_id}"}
+FINAL = 3  # of a file a little above 3 MiB
+
+
+def test_batch_that_exists_is_found(receiver: Receiver, open_station: OpenStation) -> None:
+    """The answer to the final chunk is lost, the lookup names the batch: delivered, nothing sent again."""
+    receiver.add_fault(Fault(match="chunk", chunk_index=FINAL, action="lose_answer"))
+    with open_station(server=LOOKUP) as station:
+        job = station.ends(station.drop(size=3 * MIB), Status.COMPLETED)
+    [batch] = receiver.batches
+    assert job.batch_ids == (batch.batch_id,)
+    assert [r.chunk_index for r in receiver.requests if r.kind == "chunk"].count(FINAL) == 1
+
+
+def test_definitely_absent_batch_is_sent_again(receiver: Receiver, open_station: OpenStation) -> None:
+    """A gateway took the final chunk and lost it; three looks say 'absent', and it goes out again."""
+    receiver.add_fault(Fault(match="chunk", chunk_index=FINAL, action="status", status=502))
+    with open_station(server=LOOKUP) as station:
+        station.ends(station.drop(size=3 * MIB), Status.COMPLETED)
+    assert len(receiver.batches) == 1
+    kinds = [r.kind for r in receiver.requests if r.kind == "lookup" or r.chunk_index == FINAL]
+    assert kinds == ["chunk", "lookup", "lookup", "lookup", "chunk"]
+
+
+@pytest.mark.parametrize("status", [503, 404])
+def test_lookup_that_fails_permits_nothing(
+    receiver: Receiver, open_station: OpenStation, status: int
+) -> None:
+    """An error, or a proxy's 404 page, is no 'absent': the queue is held and it is asked again."""
+    receiver.add_fault(Fault(match="chunk", chunk_index=FINAL, action="lose_answer"))
+    receiver.add_fault(Fault(match="lookup", action="status", status=status, html="<h1>no</h1>"))
+    with open_station(server=LOOKUP) as station:
+        job = station.drop(size=3 * MIB)
+        station.await_event(events.QueueHeld)
+        job = station.ends(job, Status.COMPLETED)
+        assert job.failures == 0
+    assert len(receiver.batches) == 1
+
+
+def test_lookup_after_a_crash(receiver: Receiver, open_station: OpenStation) -> None:
+    """The daemon ended between the last bytes and the answer: at the next start it looks the batch up."""
+    receiver.add_fault(Fault(match="chunk", chunk_index=FINAL, action="lose_answer"))
+    with open_station(server=LOOKUP) as station:
+        job = station.drop(size=3 * MIB)
+        until(lambda: len(receiver.batches) == 1)
+        station.worker.stop()
+    with open_station(server=LOOKUP) as station:
+        station.ends(job, Status.COMPLETED)
+    assert len(receiver.batches) == 1
+
+
+@pytest.mark.parametrize("size", [1000, 3 * MIB])
+def test_without_a_lookup_a_person_reviews(receiver: Receiver, open_station: OpenStation, size: int) -> None:
+    """By default, direct or in chunks: `outcome_unknown`, filed with advice, nothing sent again."""
+    match = "upload" if size == 1000 else "chunk"
+    receiver.add_fault(
+        Fault(match=match, chunk_index=None if size == 1000 else FINAL, action="lose_answer")  # type: ignore[arg-type]
+    )
+    with open_station() as station:
+        job = station.ends(station.drop(size=size), Status.ERROR)
+        assert job.problem is not None
+        assert job.problem.code == "outcome_unknown"
+    assert len(receiver.batches) == 1
+
+
+def test_direct_upload_is_never_sent_again_by_itself(receiver: Receiver, open_station: OpenStation) -> None:
+    """Neither the lookup (it has no upload_id) nor 'resend' apply to a direct upload."""
+    receiver.add_fault(Fault(match="upload", action="lose_answer"))
+    with open_station(server=LOOKUP, upload={"on_unknown": "resend"}) as station:
+        job = station.ends(station.drop(), Status.ERROR)
+        assert job.problem is not None
+        assert job.problem.code == "outcome_unknown"
+    assert len([r for r in receiver.requests if r.kind == "upload"]) == 1
+
+
+def test_resend_finishes_a_final_chunk_that_was_lost_on_the_way(
+    receiver: Receiver, open_station: OpenStation
+) -> None:
+    """A gateway lost the final chunk; sent once more, of the same upload, it makes the batch."""
+    receiver.add_fault(Fault(match="chunk", chunk_index=FINAL, action="status", status=504))
+    with open_station(upload={"on_unknown": "resend"}) as station:
+        station.ends(station.drop(size=3 * MIB), Status.COMPLETED)
+    assert len(receiver.batches) == 1
+    assert [r.chunk_index for r in receiver.requests].count(FINAL) == 2
+
+
+@pytest.mark.parametrize("fault", ["forget", "lose_answer"])
+def test_resend_that_tells_nothing_is_reviewed(
+    receiver: Receiver, open_station: OpenStation, fault: str
+) -> None:
+    """A 410, or a second lost answer, ends the automatic way: once more means once."""
+    receiver.add_fault(Fault(match="chunk", chunk_index=FINAL, action="status", status=504))
+    receiver.add_fault(Fault(match="chunk", chunk_index=FINAL, action=fault))  # type: ignore[arg-type]
+    with open_station(upload={"on_unknown": "resend"}) as station:
+        job = station.ends(station.drop(size=3 * MIB), Status.ERROR)
+        assert job.problem is not None
+        assert job.problem.code == "outcome_unknown"
+    assert [r.chunk_index for r in receiver.requests].count(FINAL) == 2
+    assert [r.chunk_index for r in receiver.requests].count(0) == 1
