@@ -64,14 +64,31 @@ class Filing:
         if os.path.dirname(job.path) == folder:
             return job.path
         os.makedirs(folder, mode=0o770, exist_ok=True)
-        target = _reserve(folder, os.path.basename(job.path), job, self._clock.now())
-        self._store.note(job.id, filing_target=target)
+        target = self._reserve(folder, job)
         try:
             _move(job.path, target)
         except OSError:
             _give_up_reservation(job.path, target)
             raise
         return target
+
+    def _reserve(self, folder: bytes, job: Job) -> bytes:
+        """Make an empty file (or folder) of ours under a free name; a rename onto it overwrites nothing.
+
+        The name is committed before it is taken: after a crash between the two it is known for ours.
+        """
+        name, now = os.path.basename(job.path), self._clock.now()
+        for candidate in (_fitting(name), _renamed(name, job, now, 0), _renamed(name, job, now, 1)):
+            target = os.path.join(folder, candidate)
+            if os.path.lexists(target):
+                if target == job.filing_target and _is_empty(target):
+                    return target  # reserved by an earlier try of ours
+                continue
+            self._store.note(job.id, filing_target=target)
+            with contextlib.suppress(FileExistsError):
+                _make_empty(target, is_folder=_is_folder(job.path))
+                return target
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), os.path.join(folder, name))
 
     def _bring_companions(self, job: Job, target: bytes) -> None:
         """Sidecar and marker follow their ZIP; those of a newer ZIP of the same name stay with it."""
@@ -99,21 +116,6 @@ def _is_the_file(job: Job, path: bytes) -> bool:
         return holds(job, path)
     except (FileNotFoundError, NotADirectoryError):
         return False
-
-
-def _reserve(folder: bytes, name: bytes, job: Job, now: float) -> bytes:
-    """Make an empty file (or folder) of ours under a free name; a rename onto it overwrites nothing."""
-    candidates = (_fitting(name), _renamed(name, job, now, 0), _renamed(name, job, now, 1))
-    for candidate in candidates:
-        target = os.path.join(folder, candidate)
-        try:
-            _make_empty(target, is_folder=_is_folder(job.path))
-        except FileExistsError:
-            if target == job.filing_target and _is_empty(target):
-                return target  # reserved by an earlier try of ours
-            continue
-        return target
-    raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), os.path.join(folder, name))
 
 
 def _make_empty(path: bytes, *, is_folder: bool) -> None:

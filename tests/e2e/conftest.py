@@ -20,7 +20,7 @@ from tests.waiting import until
 CONFIG = """
 [server]
 base_url = "{base_url}"
-token_file = "{folder}/token"
+token_file = "{folder}/token"{lookup}
 [upload]
 chunk_size = "{chunk_size}"
 direct_limit = "{direct_limit}"
@@ -34,7 +34,7 @@ level = "debug"
 format = "json"
 [[watch]]
 drop = "{folder}/drop"
-settle_seconds = 0.5
+settle_seconds = {settle}
 give_up_seconds = {give_up}
 """
 
@@ -59,6 +59,8 @@ class Machine:
             "direct_limit": "2MiB",
             "cooldown": 0.2,
             "give_up": 600,
+            "settle": 0.5,
+            "lookup": "",
         } | values
         (self.folder / "config.toml").write_text(CONFIG.format(**given))
 

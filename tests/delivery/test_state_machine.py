@@ -1,0 +1,331 @@
+"""The queue's and the worker's rules against a server, a disk and an operator that do their worst.
+
+A real store, worker, pool and filing; the server is a script. A crash is an exception that no code of ours
+catches, after which nothing but the database and the files is left.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import shutil
+import tempfile
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Event as Bell
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from omrwatchd.delivery.closing import Closing
+from omrwatchd.delivery.credentials import Credentials
+from omrwatchd.delivery.delivering import Tools
+from omrwatchd.delivery.filing import Filing
+from omrwatchd.delivery.hold import Probe
+from omrwatchd.delivery.last_answer import LastAnswer
+from omrwatchd.delivery.limits import RateLimit
+from omrwatchd.delivery.processing import ProcessingGate
+from omrwatchd.delivery.retry import Pause
+from omrwatchd.delivery.summary import SummaryLog
+from omrwatchd.delivery.upload import Road
+from omrwatchd.delivery.worker import Worker
+from omrwatchd.errors import Problem
+from omrwatchd.model import ACTIVE, FINAL, Identity, Job, NewJob, NewPart, Status
+from omrwatchd.queue.control import Control
+from omrwatchd.queue.database import open_database, open_quick
+from omrwatchd.queue.ledger import Ledger
+from omrwatchd.queue.store import Store
+from omrwatchd.queue.views import Views
+from omrwatchd.queue.workers import WorkerRow
+from omrwatchd.settings import Settings, Upload
+from tests.delivery.scripted import DEEDS, Crash, ScriptedServer
+
+CHUNK = 1000
+PATIENCE = 5000
+"""Rests in a row after which a worker that still has something to do is taken to be held for good."""
+
+
+class PassingClock:
+    """Waits pass at once. Worn out by too many rests, or by nothing to do, it ends the worker."""
+
+    def __init__(self) -> None:
+        self.time = 1_700_000_000.0
+        self._lock = threading.Lock()
+        self.rests = 0
+        self.worker: Worker | None = None
+        self.store: Store | None = None
+
+    def now(self) -> float:
+        return self.time
+
+    def monotonic(self) -> float:
+        return self.time
+
+    def wait(self, event: Bell, seconds: float | None) -> bool:
+        if event.is_set():
+            return True
+        with self._lock:
+            self.time += seconds or 0.0
+        if self.worker is not None and event is self.worker.bell:
+            self.rests += 1
+            assert self.store is not None
+            if self.rests > PATIENCE or not self.store.busy():
+                self.worker.stop()
+        return event.is_set()
+
+
+class Deliveries(RuleBasedStateMachine):
+    """Rules: files come, a script for the server is laid, the daemon runs, operators interfere."""
+
+    template: Path
+
+    @initialize()
+    def begin(self) -> None:
+        shm = Path("/dev/shm")
+        self.folder = Path(tempfile.mkdtemp(dir=shm if shm.is_dir() else None))
+        self.drop = self.folder / "drop"
+        self.drop.mkdir()
+        shutil.copy(self.template, self.folder / "queue.db")
+        (self.folder / "token").write_text("token-0")
+        self.settings = Settings(  # type: ignore[call-arg]
+            server={"base_url": "http://server/api", "token_file": self.folder / "token"},  # type: ignore[arg-type]
+            queue={"path": self.folder / "queue.db", "cooldown_seconds": 5},  # type: ignore[arg-type]
+            summary={"path": self.folder / "summary.jsonl"},  # type: ignore[arg-type]
+            watch=({"drop": self.drop, "status_board": False},),  # type: ignore[arg-type]
+        )
+        plain = {name: field.default for name, field in Upload.model_fields.items()}
+        self.upload = Upload.model_construct(**(plain | {"chunk_size": CHUNK, "direct_limit": 1800}))
+        self.clock = PassingClock()
+        self.engine = open_database(self.folder / "queue.db", create=True)
+        self.quick = open_quick(self.folder / "queue.db")
+        self.store = self.clock.store = Store(self.engine, self.clock)
+        self.control = Control(self.engine, self.clock)
+        self.server = ScriptedServer(self.deed)
+        self.pool = ThreadPoolExecutor(4)
+        self.versions: dict[str, list[bytes]] = {}
+        self.words: dict[str, int] = {}
+        """How often an operator asked for a file with --force."""
+        self.removed: set[str] = set()
+        self.made = 0
+
+    def teardown(self) -> None:
+        if hasattr(self, "folder"):
+            self.pool.shutdown()
+            self.quick.dispose()
+            self.engine.dispose()
+            shutil.rmtree(self.folder)
+
+    # what happens
+
+    @rule(chunks=st.integers(1, 6), odd=st.integers(1, CHUNK))
+    def drop_file(self, chunks: int, odd: int) -> None:
+        self.made += 1
+        name = f"scan-{self.made:03}.zip"
+        path = self.drop / name
+        path.write_bytes(random.Random(name).randbytes((chunks - 1) * CHUNK + odd))
+        self.admit(path)
+
+    def admit(self, path: Path) -> None:
+        content, found = path.read_bytes(), path.stat()
+        self.versions.setdefault(path.name, []).append(content)
+        self.store.admit(
+            NewJob(
+                path=os.fsencode(path),
+                name=path.name,
+                watch="default",
+                identity=Identity(found.st_size, found.st_mtime_ns, found.st_ino),
+                sheets=1,
+                parts=(NewPart(path.name, 1, len(content)),),
+            )
+        )
+
+    @rule(deeds=st.lists(st.sampled_from(DEEDS), min_size=1, max_size=8))
+    def lay_script(self, deeds: list[str]) -> None:
+        self.server.script.extend(deeds)
+
+    @rule()
+    def run_daemon(self) -> None:
+        """Until nothing is left to do, it is held for good, or it crashes: a restart each time."""
+        self.clock.rests = 0
+        row = WorkerRow(self.engine, self.quick, self.clock)
+        row.register()
+        credentials = Credentials(self.settings.server)
+        road = Road(
+            transport=self.server,
+            credentials=credentials,
+            ledger=Ledger(self.engine, self.quick, self.clock),
+            settings=self.upload,
+            clock=self.clock,
+            announce=lambda _event: None,
+            pool=self.pool,
+            pause=Pause(self.clock),
+            limit=RateLimit(self.upload, self.clock),
+            last_answer=LastAnswer(self.server, credentials, self.clock, ""),
+        )
+        filing = Filing(self.store, self.clock, self.settings.watch_named)
+        summary = SummaryLog(self.settings.summary_file)
+        tools = Tools(
+            settings=self.settings,
+            store=self.store,
+            row=row,
+            road=road,
+            gate=ProcessingGate(self.server, credentials, self.settings.processing),
+            probe=Probe(self.server, credentials, ""),
+            closing=Closing(self.store, filing, summary, self.clock, lambda _event: None),
+            clock=self.clock,
+        )
+        self.clock.worker = Worker(tools, lambda _name, _death: None)
+        with contextlib.suppress(Crash):
+            self.clock.worker.run()
+        self.clock.worker = None
+
+    @rule(data=st.data(), force=st.booleans())
+    def retry(self, data: st.DataObject, force: bool) -> None:
+        ended = [job for job in self.jobs() if job.status in (Status.ERROR, Status.ABORTED)]
+        if ended:
+            job = data.draw(st.sampled_from(ended))
+            if os.path.exists(job.path):
+                with contextlib.suppress(Problem):
+                    self.control.retry(job.id, force=force)
+                    self.words[job.name] = self.words.get(job.name, 0) + force
+
+    @rule(data=st.data())
+    def cancel(self, data: st.DataObject) -> None:
+        waiting = [job for job in self.jobs() if job.status is Status.PENDING]
+        if waiting:
+            self.control.cancel(data.draw(st.sampled_from(waiting)).id)
+
+    @rule(data=st.data())
+    def take_away(self, data: st.DataObject) -> None:
+        waiting = [job for job in self.jobs() if job.status is Status.PENDING]
+        if waiting:
+            job = data.draw(st.sampled_from(waiting))
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(job.path)
+            self.removed.add(job.name)
+
+    @precondition(lambda self: self.server.token != (self.folder / "token").read_text())
+    @rule()
+    def mend_token(self) -> None:
+        (self.folder / "token").write_text(self.server.token)
+
+    def deed(self, deed: str) -> None:
+        """What a scripted deed does beside the server; on the thread that sends."""
+        if deed in ("expire", "lock_out"):
+            self.server.token += "0"
+        if deed == "expire":
+            (self.folder / "token").write_text(self.server.token)
+        if deed == "cancel":
+            for job in self.jobs():
+                if job.status in ACTIVE:
+                    self.control.cancel(job.id)
+        if deed == "change":
+            for job in self.jobs():
+                if job.status in ACTIVE and os.path.exists(job.path):
+                    with open(job.path, "ab") as file:
+                        file.write(b"more")
+
+    # what holds, whatever happens
+
+    def jobs(self) -> list[Job]:
+        return list(Views(self.folder / "queue.db", self.clock).snapshot(everything=True).jobs)
+
+    @invariant()
+    def no_second_batch_without_an_operators_word(self) -> None:
+        for name in self.versions:
+            made = [batch for batch in self.server.batches if batch[1] == name]
+            assert len(made) <= 1 + self.words.get(name, 0), f"{name}: {[b[0] for b in made]}"
+
+    @invariant()
+    def what_was_assembled_is_the_source(self) -> None:
+        for batch_id, name, content in self.server.batches:
+            assert content in self.versions[name], batch_id
+
+    @invariant()
+    def the_final_chunk_came_after_all_acknowledgements(self) -> None:
+        assert not self.server.wrongs
+
+    @invariant()
+    def files_and_rows_agree(self) -> None:
+        batches = {batch_id: name for batch_id, name, _ in self.server.batches}
+        for job in self.jobs():
+            for batch_id in job.batch_ids:
+                assert batches[batch_id] == job.name
+            path = Path(os.fsdecode(job.path))
+            if job.status is Status.COMPLETED:
+                assert job.batch_ids
+                assert path.parent.name == "done" or job.name in self.removed
+            if job.filed_at is not None and job.status in (Status.ERROR, Status.ABORTED):
+                # a file that was changed meanwhile is another one: not ours to move, intake takes it anew
+                assert path.parent.name == "failed" or not path.exists() or self.is_changed(path)
+            if job.name not in self.removed:
+                assert path.exists() or job.status in FINAL or job.filing_target is not None
+
+    def is_changed(self, path: Path) -> bool:
+        return path.read_bytes() not in self.versions[path.name]
+
+    @invariant()
+    def no_scan_is_lost(self) -> None:
+        """Each file lies in exactly one of the three folders, whole."""
+        for name in self.versions.keys() - self.removed:
+            places = [
+                place
+                for folder in ("drop", "done", "failed")
+                for place in (self.folder / folder).glob(f"{name.removesuffix('.zip')}*.zip")
+                if place.stat().st_size > 0 or folder == "drop"
+            ]
+            assert len({place.name.split(".")[0] for place in places}) == 1, name
+            assert len(places) == 1, places
+
+    @invariant()
+    def one_summary_line_an_ending(self) -> None:
+        file = self.folder / "summary.jsonl"
+        lines: list[Any] = (
+            [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+        )
+        assert len({json.dumps(line) for line in lines}) == len(lines)
+        for job in self.jobs():
+            if job.status is Status.COMPLETED and job.summary_at is not None:
+                assert [line["status"] for line in lines if line["id"] == job.id].count("completed") == 1
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A new queue, made once: Alembic takes its time."""
+    path = tmp_path_factory.mktemp("template") / "queue.db"
+    engine = open_database(path, create=True)
+    with engine.connect() as connection:
+        connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+    engine.dispose()
+    return path
+
+
+def run(template: Path, examples: int) -> None:
+    Deliveries.template = template
+    case = Deliveries.TestCase
+    case.settings = settings(
+        max_examples=examples,
+        stateful_step_count=20,
+        deadline=None,
+        phases=[Phase.explicit, Phase.generate],  # a failing run is told as it was: shrinking takes minutes
+        suppress_health_check=list(HealthCheck),
+    )
+    case("runTest").runTest()
+
+
+def test_nothing_is_lost_or_delivered_twice(template: Path) -> None:
+    """Acks, drops, errors, expiries, crashes, cancels, changes in any order."""
+    run(template, 25)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_nothing_is_lost_or_delivered_twice_for_long(template: Path) -> None:
+    """The same, for a few minutes' worth."""
+    run(template, 300)

@@ -1,0 +1,154 @@
+"""SIGKILL at every step and at random moments: each file ends once, whole, with one line in the summary."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from omrwatchd.receiver import Fault
+from tests.e2e.conftest import Machine
+from tests.zips import sha256, write_zip
+
+KILLS = 200
+FILES = 40
+# a clock ten times as fast as ours runs in the daemons of this test
+LOOKUP = '\nlookup_path = "/batches/by-upload/{upload_id}"'
+
+
+class Zygote:
+    """Starts daemons that can be killed."""
+
+    def __init__(self, machine: Machine) -> None:
+        self._config = str(machine.folder / "config.toml")
+        with (machine.folder / "log.jsonl").open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "tests.e2e.zygote"],
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True,
+            )  # fmt: skip
+
+    def start(self, kill_at: int | None = None) -> int:
+        """A running daemon's pid; it ends when nothing is left to do."""
+        assert self._process.stdin is not None
+        print(json.dumps({"config": self._config, "kill_at": kill_at}), file=self._process.stdin, flush=True)
+        return int(self._told()["pid"])
+
+    def ended(self) -> int:
+        """The daemon's exit code; -9 when it was killed."""
+        return os.waitstatus_to_exitcode(int(self._told()["status"]))
+
+    def _told(self) -> dict[str, int]:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        assert line, "the zygote has ended"
+        answer: dict[str, int] = json.loads(line)
+        return answer
+
+    def close(self) -> None:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.close()
+        self._process.wait(30)
+        self._process.stdout.close()
+
+
+@pytest.fixture
+def zygote(machine: Machine) -> Iterator[Zygote]:
+    machine.configure(settle=3, direct_limit="1KiB", cooldown=0.5, lookup=LOOKUP)
+    running = Zygote(machine)
+    yield running
+    running.close()
+
+
+def delivered(machine: Machine, hashes: dict[str, str]) -> None:
+    """Each file lies in done/ as it was, is one batch, and has one line in the summary."""
+    assert machine.names("drop") == []
+    assert machine.names("failed") == []
+    assert machine.names("done") == sorted(hashes)
+    assert {name: sha256(machine.folder / "done" / name) for name in hashes} == hashes
+    assert sorted((batch.filename, batch.sha256) for batch in machine.receiver.batches) == sorted(
+        hashes.items()
+    )
+    assert sorted(line["name"] for line in machine.summary()) == sorted(hashes)
+
+
+def test_killed_at_each_step(machine: Machine, zygote: Zygote) -> None:
+    """Before each commit and each change of a folder, one file a step; the next start makes it good."""
+    hashes: dict[str, str] = {}
+    survived = 0
+    for step in range(1, 200):
+        name = f"scan-{step:03}.zip"
+        hashes[name] = sha256(write_zip(machine.drop / name, size=2_200_000, seed=step))
+        zygote.start(kill_at=step)
+        code = zygote.ended()
+        assert code in (0, -signal.SIGKILL)
+        zygote.start()
+        assert zygote.ended() == 0
+        delivered(machine, hashes)
+        survived += code == 0
+        if survived == 2:  # the steps of a whole run are through
+            break
+    print(f"\nkilled at each of {len(hashes) - survived} steps")
+    assert len(hashes) - survived >= 20
+
+
+def test_killed_at_random_moments(machine: Machine, zygote: Zygote) -> None:
+    """Two hundred times, over forty files, with a server that answers some chunks slowly."""
+    machine.receiver.add_fault(Fault(match="chunk", action="delay", seconds=0.03, times=-1))
+    source = random.Random(20261123)
+    hashes: dict[str, str] = {}
+    pause = threading.Event()
+    killed = 0
+    for round_ in range(10 * KILLS):
+        if killed >= KILLS:
+            break
+        if len(hashes) < FILES and round_ % 4 == 0:
+            name = f"scan-{len(hashes):03}.zip"
+            hashes[name] = sha256(write_zip(machine.drop / name, size=2_200_000, seed=len(hashes)))
+        pid = zygote.start()
+        pause.wait(source.uniform(0.02, 1.0))
+        with contextlib.suppress(ProcessLookupError):  # it was done already
+            os.kill(pid, signal.SIGKILL)
+        killed += zygote.ended() == -signal.SIGKILL
+    zygote.start()
+    assert zygote.ended() == 0
+    print(f"\n{killed} kills over {len(hashes)} files")
+    assert killed == KILLS
+    delivered(machine, hashes)
+
+
+def test_direct_upload_killed_at_each_step(machine: Machine, zygote: Zygote) -> None:
+    """Once or, where the answer was lost, reviewed: it can't be looked up; never a second batch."""
+    machine.configure(settle=3, direct_limit="2MiB", cooldown=0.5, lookup="")
+    reviewed = survived = 0
+    for step in range(1, 200):
+        name = f"scan-{step:03}.zip"
+        digest = sha256(write_zip(machine.drop / name, size=200_000, seed=step))
+        zygote.start(kill_at=step)
+        survived += zygote.ended() == 0
+        zygote.start()
+        assert zygote.ended() == 0
+        made = [batch for batch in machine.receiver.batches if batch.sha256 == digest]
+        [line] = [line for line in machine.summary() if line["name"] == name]
+        if line["status"] == "completed":
+            assert len(made) == 1
+            assert sha256(machine.folder / "done" / name) == digest
+        else:
+            assert line["error"]["code"] == "outcome_unknown"
+            assert len(made) <= 1
+            assert sha256(machine.folder / "failed" / name) == digest
+            reviewed += 1
+        if survived == 2:
+            break
+    print(f"\nkilled at each of {step - survived} steps, {reviewed} to be reviewed")
+    assert machine.receiver.duplicate_batches == []
+    assert machine.names("drop") == []
+    assert 0 < reviewed < 5
