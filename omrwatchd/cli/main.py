@@ -183,6 +183,23 @@ def resume() -> None:
         print(control.pause(False).words)
 
 
+@app.command(epilog="Example: omrwatchd split scan.zip --max-sheets 3000 --out parts")
+def split(
+    file: Annotated[Path, typer.Argument(help="A ZIP of scanned sheets.")],
+    max_sheets: Annotated[int, typer.Option(help="At most so many sheet images a part.", min=1)] = 3000,
+    pages_per_sheet: Annotated[
+        int, typer.Option(help="So many images in a row belong together.", min=1, max=100)
+    ] = 1,
+    out: Annotated[
+        Path | None, typer.Option(help="Write the parts into this folder.", file_okay=False)
+    ] = None,
+) -> None:
+    """Show the batches that a ZIP becomes; with --out, write them as ZIPs of their own."""
+    from omrwatchd.cli.split import split_file
+
+    split_file(file, max_sheets, pages_per_sheet, out)
+
+
 @app.command(epilog="Example: omrwatchd receiver --dir /tmp/omr --port 8099 --token secret")
 def receiver(
     directory: Annotated[Path, typer.Option("--dir", help="Where what arrives is kept.")],
