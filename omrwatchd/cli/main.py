@@ -89,6 +89,22 @@ def check() -> None:
     print(f"  summary: {settings.summary_file}")
 
 
+@app.command(epilog="Example: sudo omrwatchd doctor --user omrwatchd")
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="Print a list of objects.")] = False,
+    upload: Annotated[
+        bool, typer.Option("--upload", help="Send the server as much as a chunk, to find a proxy's limits.")
+    ] = False,
+    user: Annotated[
+        str, typer.Option(metavar="NAME", help="As root: look with the rights of this user.")
+    ] = "",
+) -> None:
+    """Look at all that delivery depends on: folders, rights, disks, queue, token, server."""
+    from omrwatchd.cli.doctor import run_doctor
+
+    raise typer.Exit(run_doctor(_settings(), user=user, as_json=as_json, upload=upload))
+
+
 @app.command(epilog="Example: omrwatchd status --json")
 def status(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
