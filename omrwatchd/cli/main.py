@@ -78,15 +78,10 @@ def run(
 
 @app.command(epilog="Example: omrwatchd --config my.toml check")
 def check() -> None:
-    """Check the configuration and the folders it names."""
-    settings = _settings()
-    _refuse_unless_ready(settings)
-    print(f"The configuration {_config_file()} is good.")
-    for watch in settings.watch:
-        print(f"  {watch.drop} -> {settings.server.uploads_go_to} ({watch.upload_type})")
-        print(f"    delivered: {watch.done_folder}   failed: {watch.failed_folder}")
-    print(f"  queue: {settings.queue_file}")
-    print(f"  summary: {settings.summary_file}")
+    """Check the configuration alone, and print what is in effect with its secrets hidden."""
+    from omrwatchd.cli.check import effective
+
+    print(effective(_settings(), _config_file()))
 
 
 @app.command(epilog="Example: sudo omrwatchd doctor --user omrwatchd")
