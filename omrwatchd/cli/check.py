@@ -87,7 +87,7 @@ def _toml(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, ByteSize):
-        return f'"{value // MIB}MiB"' if value % MIB == 0 else str(int(value))
+        return f'"{value // MIB}MiB"' if value and value % MIB == 0 else str(int(value))
     if isinstance(value, int | float):
         return str(int(value) if value == int(value) else value)
     if isinstance(value, BaseModel):

@@ -45,7 +45,8 @@ def _token(settings: Settings, service_token: Path | None) -> Token | Problem:
 
 
 def _needs_credential(settings: Settings) -> bool:
-    return settings.server.token is None and settings.server.token_file is None
+    server = settings.server
+    return server.token is None and server.token_file is None and server.login is None
 
 
 def _is_readable(file: Path) -> bool:

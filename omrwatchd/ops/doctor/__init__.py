@@ -12,8 +12,9 @@ from omrwatchd.ops.doctor.finding import Finding, Level, fail, reason_of
 from omrwatchd.ops.doctor.folders import examine_folders
 from omrwatchd.ops.doctor.machine import examine_inotify, examine_space, examine_user, metrics_port
 from omrwatchd.ops.doctor.rights import examine_rights
-from omrwatchd.ops.doctor.server import Token, examine_server, find_token
+from omrwatchd.ops.doctor.server import examine_server
 from omrwatchd.ops.doctor.state import examine_state
+from omrwatchd.ops.doctor.token import Token, find_token
 from omrwatchd.settings import Settings, Watch
 
 __all__ = ["Finding", "Level", "Token", "examine", "find_token"]

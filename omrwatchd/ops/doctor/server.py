@@ -1,113 +1,155 @@
-"""The server, from the name to the token: reached in the same way as the daemon reaches it."""
+"""The server, from its name to the token: reached in the same way as the daemon reaches it."""
 
 from __future__ import annotations
 
 import dataclasses
-import os
-import socket
-import ssl
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from pathlib import Path
 from urllib.parse import urlsplit
 
 from omrwatchd.clock import Clock
 from omrwatchd.delivery.client import Client, RequestLost
-from omrwatchd.delivery.credentials import read_token, token_file
 from omrwatchd.delivery.faults import Lost, judge_lost
 from omrwatchd.delivery.wire import Answer
 from omrwatchd.errors import Problem
 from omrwatchd.ops import preflight
-from omrwatchd.ops.doctor.finding import Finding, fail, failed, ok, warn
+from omrwatchd.ops.doctor.certificate import RENEW, certificate
+from omrwatchd.ops.doctor.finding import Finding, Level, fail, failed, ok, warn
 from omrwatchd.ops.doctor.probes import judge_api, judge_size, judge_token, send_nowhere, send_probe
+from omrwatchd.ops.doctor.token import Token, get_token
 from omrwatchd.settings import Server, Settings
 
 PATIENCE_SECONDS = 30.0
 """For answers to small requests; the daemon itself waits longer."""
 SKEW_SECONDS = 30.0
-EXPIRY_DAYS = 21
-_DAY = 86400.0
-_NO_TOKEN = "none"
 _ADVICE = {
     Lost.CONNECT: "Check that the server runs and that no firewall is in between: curl -v {url}",
-    Lost.DNS: "Check server.base_url, and this machine's name service: getent hosts {host}",
+    Lost.DNS: "Check the address in the settings, and this machine's name service: getent hosts {host}",
     Lost.TLS: "Check the server's certificate, server.ca_file, and this machine's clock.",
     Lost.PROXY: "Check server.proxy, or HTTPS_PROXY and NO_PROXY of the environment.",
 }
 _OTHER_ADVICE = "Look at the server's log, and at what stands between: curl -v {url}"
-_EXPIRED = "Have the server's certificate renewed, and check this machine's clock (timedatectl)."
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class Token:
-    """The token and where it came from; its text is never shown."""
-
-    text: str
-    source: str
-
-
-def find_token(server: Server, service_token: Path | None = None) -> Token:
-    """The daemon's token.
-
-    Args:
-        service_token: the file that systemd hands to the service as its credential; read in its stead by
-            somebody who may, when the settings name no token.
-
-    Raises:
-        Problem: as read_token does.
-    """
-    if server.token is not None:
-        from_environment = os.environ.get("OMRWATCHD_SERVER__TOKEN") is not None
-        return Token(read_token(server), "the environment" if from_environment else "server.token")
-    file = token_file(server)
-    if file is None and service_token is not None and service_token.exists():
-        given = server.model_copy(update={"token_file": service_token})
-        return Token(read_token(given), f"{service_token}, which the service gets as its credential")
-    return Token(
-        read_token(server), f"server.token_file {file}" if server.token_file else f"the credential {file}"
-    )
 
 
 def examine_server(
     settings: Settings, token: Token | Problem, clock: Clock, *, upload: bool
 ) -> Iterator[Finding]:
     """Everything that can be asked of the server; ``upload``: send as much as a chunk, too."""
-    secret = _NO_TOKEN if isinstance(token, Problem) else token.text
     if isinstance(token, Problem):
         yield failed("token", token)
     else:
-        yield ok("token", f"There is a token, from {token.source}.")
-    for finding in _asked(settings, token, clock, upload=upload):
-        yield _without(finding, secret)
-
-
-def _asked(settings: Settings, token: Token | Problem, clock: Clock, *, upload: bool) -> Iterator[Finding]:
+        yield ok("token", f"The token comes from {token.source}.")
     broken = [failed("tls_files", problem) for problem in preflight.tls_files(settings)]
-    yield from broken
     if broken:
+        yield from broken
         return
-    try:
-        client = Client(_impatient(settings.server), settings.upload)
-    except Problem as problem:
-        yield failed("tls_files", problem)
-        return
-    with closing(client):
-        reached = reach(client, settings.server, token, clock)
+    for name, address in _addresses(settings.server):
+        reached = _reached(name, address, settings, clock)
         yield from reached
-        if any(finding.level == "fail" for finding in reached):
+        if any(finding.level is Level.FAIL for finding in reached):
             return
-        yield from certificate(settings.server, clock)
-        if isinstance(token, Problem):
-            return
-        yield from _api(client, settings.server, token)
-    if upload:
-        yield _whole_chunk(settings, token)
+    if not isinstance(token, Problem):
+        yield from _with_token(settings, token, upload=upload)
 
 
-def _impatient(server: Server) -> Server:
-    return server.model_copy(update={"read_timeout": min(server.read_timeout, PATIENCE_SECONDS)})
+def _addresses(server: Server) -> list[tuple[str, str]]:
+    """What to call an address, and the address."""
+    addresses = [("server", server.base_url)]
+    return addresses if server.upload_url is None else [*addresses, ("upload_server", server.upload_url)]
+
+
+def _client(settings: Settings, address: str) -> Client:
+    """All of its requests go to one address; small ones are not waited for as long as files are.
+
+    Raises:
+        Problem: a TLS file of the settings is none.
+    """
+    server = settings.server
+    patience = min(server.read_timeout, PATIENCE_SECONDS)
+    at_one = {"base_url": address, "upload_url": None, "read_timeout": patience}
+    return Client(server.model_copy(update=at_one), settings.upload)
+
+
+def _reached(name: str, address: str, settings: Settings, clock: Clock) -> list[Finding]:
+    try:
+        client = _client(settings, address)
+    except Problem as problem:
+        return [failed("tls_files", problem)]
+    with closing(client):
+        path = settings.server.probe_path if address == settings.server.base_url else ""
+        found = reach(client, name, address, path, clock)
+    if found[0].level is Level.OK:
+        end = "certificate" if name == "server" else f"{name}_certificate"
+        found += certificate(end, settings.server, address, clock)
+    return found
+
+
+def reach(client: Client, name: str, address: str, path: str, clock: Clock) -> list[Finding]:
+    """Ask for any answer at all, without a token; with an answer, compare clocks."""
+    began = clock.now()
+    try:
+        answer = client.send("GET", path, token=None)
+    except RequestLost as lost:
+        return [_lost(name, lost, address)]
+    ended = clock.now()
+    host = urlsplit(address).hostname
+    if answer.status >= 500:
+        return [
+            fail(
+                name,
+                f"{host} answers, but the OMR server behind it is away (HTTP {answer.status}).",
+                "Look at the server; the daemon waits for it and then goes on by itself.",
+            )
+        ]
+    found = ok(name, f"{host} answers in {max(0.0, ended - began) * 1000:.0f} ms.")
+    return [found, *server_clock(f"{name}_clock", answer, began, ended)]
+
+
+def _lost(name: str, lost: RequestLost, address: str) -> Finding:
+    problem = judge_lost(lost.how, lost.detail, None, sent_whole=False).problem
+    advice = _ADVICE.get(lost.how, _OTHER_ADVICE)
+    if lost.how is Lost.TLS and "expired" in lost.detail:
+        advice = RENEW
+    parts = urlsplit(address)
+    url = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+    words = f"{problem.summary.rstrip('.')}: {parts.hostname}."
+    return fail(name, words, advice.format(host=parts.hostname, url=url))
+
+
+def server_clock(name: str, answer: Answer, began: float, ended: float) -> Iterator[Finding]:
+    """Compare the Date header (whole seconds) with ours; both ends are seconds since the epoch."""
+    try:
+        theirs = parsedate_to_datetime(answer.headers["date"]).timestamp()
+    except (KeyError, ValueError):
+        return
+    skew = theirs - min(max(theirs, began - 1.0), ended)
+    if abs(skew) < SKEW_SECONDS:
+        yield ok(name, "The server's clock agrees with this machine's.")
+        return
+    yield warn(
+        name,
+        f"The server's clock is {abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} this machine's.",
+        "Set this machine's clock by NTP (timedatectl): certificates and the records' times need it.",
+    )
+
+
+# with the token
+
+
+def _with_token(settings: Settings, token: Token, *, upload: bool) -> Iterator[Finding]:
+    server = settings.server
+    try:
+        with closing(_client(settings, server.base_url)) as client:
+            text = get_token(client, server, token)
+    except RequestLost as lost:
+        yield _lost("token_accepted", lost, server.base_url)
+        return
+    except Problem as problem:
+        yield failed("token_accepted", problem)
+        return
+    for finding in _asked(settings, text, upload=upload):
+        yield _without(finding, text)
 
 
 def _without(finding: Finding, token: str) -> Finding:
@@ -117,112 +159,29 @@ def _without(finding: Finding, token: str) -> Finding:
     )
 
 
-def reach(client: Client, server: Server, token: Token | Problem, clock: Clock) -> list[Finding]:
-    """Ask for any answer at all; with one, compare clocks."""
-    began = clock.now()
+def _asked(settings: Settings, token: str, *, upload: bool) -> Iterator[Finding]:
+    address = settings.server.uploads_go_to
     try:
-        secret = _NO_TOKEN if isinstance(token, Problem) else token.text
-        answer = client.send("GET", server.probe_path, token=secret)
+        with closing(_client(settings, address)) as client:
+            answer = send_probe(client, token, 1)
+            nowhere = send_nowhere(client, token) if answer.status in (404, 405, 410) else None
     except RequestLost as lost:
-        return [_lost("server", lost, server)]
-    ended = clock.now()
-    host = urlsplit(server.uploads_go_to).hostname
-    if answer.status >= 500:
-        return [
-            fail(
-                "server",
-                f"{host} answers, but the OMR server behind it is away (HTTP {answer.status}).",
-                "Look at the server; the daemon waits for it and then goes on by itself.",
-            )
-        ]
-    found = [ok("server", f"{host} answers in {max(0.0, ended - began) * 1000:.0f} ms.")]
-    return [*found, *server_clock(answer, began, ended)]
-
-
-def _lost(name: str, lost: RequestLost, server: Server) -> Finding:
-    problem = judge_lost(lost.how, lost.detail, None, sent_whole=False).problem
-    address = urlsplit(server.uploads_go_to)
-    advice = _ADVICE.get(lost.how, _OTHER_ADVICE)
-    if lost.how is Lost.TLS and "expired" in lost.detail:
-        advice = _EXPIRED
-    host = address.hostname or ""
-    shown = address._replace(netloc=address.netloc.rpartition("@")[2]).geturl()
-    return fail(name, f"{problem.summary.rstrip('.')}: {host}.", advice.format(host=host, url=shown))
-
-
-def server_clock(answer: Answer, began: float, ended: float) -> Iterator[Finding]:
-    """Compare the Date header (whole seconds) with ours; both ends are seconds since the epoch."""
-    try:
-        theirs = parsedate_to_datetime(answer.headers["date"]).timestamp()
-    except (KeyError, ValueError):
+        yield _lost("api", lost, address)
         return
-    skew = theirs - min(max(theirs, began - 1.0), ended)
-    if abs(skew) < SKEW_SECONDS:
-        yield ok("server_clock", "The server's clock agrees with this machine's.")
-        return
-    yield warn(
-        "server_clock",
-        f"The server's clock is {abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} this machine's.",
-        "Set this machine's clock by NTP (timedatectl): certificates and the records' times need it.",
-    )
-
-
-def _api(client: Client, server: Server, token: Token) -> Iterator[Finding]:
-    try:
-        answer = send_probe(client, token.text, 1)
-        nowhere = send_nowhere(client, token.text) if answer.status in (404, 405, 410) else None
-    except RequestLost as lost:
-        yield _lost("api", lost, server)
-        return
-    accepted = judge_token(answer)
-    api = judge_api(answer, nowhere)
-    if accepted is not None and (accepted.level == "fail" or api.level == "ok"):
+    accepted, api = judge_token(answer), judge_api(answer, nowhere)
+    if accepted is not None and (accepted.level is Level.FAIL or api.level is Level.OK):
         yield accepted
-    if accepted is None or accepted.level == "ok":
+    if accepted is None or accepted.level is Level.OK:
         yield api
+    if upload and accepted is not None and accepted.level is Level.OK:
+        yield _whole_chunk(settings, token)
 
 
-def _whole_chunk(settings: Settings, token: Token) -> Finding:
+def _whole_chunk(settings: Settings, token: str) -> Finding:
+    """Once, as large as the daemon's own requests, and waited for as long."""
     size = settings.upload.chunk_size
     with closing(Client(settings.server, settings.upload)) as client:
         try:
-            return judge_size(send_probe(client, token.text, size), size)
+            return judge_size(send_probe(client, token, size), size)
         except RequestLost as lost:
-            return _lost("upload_size", lost, settings.server)
-
-
-# the certificate
-
-
-def certificate(server: Server, clock: Clock) -> Iterator[Finding]:
-    """How long the server's certificate is still good; that it is good now, the answer has shown."""
-    address = urlsplit(server.uploads_go_to)
-    if address.scheme != "https" or address.hostname is None:
-        return
-    try:
-        ends = _certificate_end(server, address.hostname, address.port or 443)
-    except (OSError, ValueError):
-        yield ok("certificate", "It is good now; its end can't be seen from here (behind a proxy).")
-        return
-    days = (ends - clock.now()) / _DAY
-    if days < EXPIRY_DAYS:
-        yield warn("certificate", f"The server's certificate ends in {max(0, int(days))} days.", _EXPIRED)
-    else:
-        yield ok("certificate", f"The server's certificate is good for {int(days)} more days.")
-
-
-def _certificate_end(server: Server, host: str, port: int) -> float:
-    """Seconds since the epoch, asked for past any proxy.
-
-    Raises:
-        OSError: no direct connection.
-    """
-    context = ssl.create_default_context(cafile=None if server.ca_file is None else str(server.ca_file))
-    if server.client_cert is not None:
-        context.load_cert_chain(server.client_cert, server.client_key)
-    with (
-        socket.create_connection((host, port), timeout=server.connect_timeout) as plain,
-        context.wrap_socket(plain, server_hostname=host) as secure,
-    ):
-        shown = secure.getpeercert() or {}
-    return float(ssl.cert_time_to_seconds(str(shown["notAfter"])))
+            return _lost("upload_size", lost, settings.server.uploads_go_to)

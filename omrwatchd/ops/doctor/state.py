@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
 from omrwatchd.clock import Clock
 from omrwatchd.errors import Problem
-from omrwatchd.intake.mounts import mount_of
 from omrwatchd.model import WorkerState
 from omrwatchd.ops import preflight
 from omrwatchd.ops.doctor.finding import Finding, fail, failed, ok, reason_of, warn
@@ -16,7 +15,6 @@ from omrwatchd.queue import health
 from omrwatchd.queue.views import Views
 from omrwatchd.settings import Settings
 
-_LOCAL = "Set queue.path to a folder on a disk of this machine."
 _RESTORE = (
     "Stop the daemon, keep a copy of the file, and put the newest backup in its place "
     "(docs/OPERATIONS.md, Backup and upgrade)."
@@ -33,15 +31,9 @@ def examine_state(settings: Settings, clock: Clock) -> Iterator[Finding]:
 
 def examine_queue(file: Path) -> Finding:
     """Its place, its file system, its integrity and its schema version."""
-    for problem in preflight.file_place("queue.path", file):
+    checks = (preflight.file_place("queue.path", file), preflight.on_network("queue.path", file))
+    for problem in itertools.chain(*checks):
         return failed("queue", problem)
-    mount = mount_of(os.fsencode(file.parent))
-    if mount is not None and mount.is_network:
-        return fail(
-            "queue",
-            f"queue.path {file} is on {mount.fs_type}: SQLite's locks do not hold on a network share.",
-            _LOCAL,
-        )
     if not file.exists():
         return ok("queue", f"There is no queue {file} yet; the daemon makes it at its first start.")
     try:
