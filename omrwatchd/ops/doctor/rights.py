@@ -45,8 +45,8 @@ def examine_rights(watch: Watch) -> Finding:
     count = len(seen.files)
     if not count:
         return ok(name, f"{watch.drop} is empty now; its rights let this user move what comes.")
-    looked = "all" if count <= LOOKED_AT else f"the first {LOOKED_AT}"
-    return ok(name, f"{looked} of {count} in {watch.drop} can be read and moved by this user.")
+    looked = "All" if count <= LOOKED_AT else f"The first {LOOKED_AT}"
+    return ok(name, f"{looked} of {count} files in {watch.drop} can be read and moved by this user.")
 
 
 def _scan(watch: Watch) -> Scan:
