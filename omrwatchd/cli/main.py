@@ -78,15 +78,26 @@ def run(
 
 @app.command(epilog="Example: omrwatchd --config my.toml check")
 def check() -> None:
-    """Check the configuration and the folders it names."""
-    settings = _settings()
-    _refuse_unless_ready(settings)
-    print(f"The configuration {_config_file()} is good.")
-    for watch in settings.watch:
-        print(f"  {watch.drop} -> {settings.server.uploads_go_to} ({watch.upload_type})")
-        print(f"    delivered: {watch.done_folder}   failed: {watch.failed_folder}")
-    print(f"  queue: {settings.queue_file}")
-    print(f"  summary: {settings.summary_file}")
+    """Check the configuration alone, and print what is in effect with its secrets hidden."""
+    from omrwatchd.cli.check import effective
+
+    print(effective(_settings(), _config_file()))
+
+
+@app.command(epilog="Example: sudo omrwatchd doctor --user omrwatchd")
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="Print a list of objects.")] = False,
+    upload: Annotated[
+        bool, typer.Option("--upload", help="Send the server as much as a chunk, to find a proxy's limits.")
+    ] = False,
+    user: Annotated[
+        str, typer.Option(metavar="NAME", help="As root: look with the rights of this user.")
+    ] = "",
+) -> None:
+    """Look at all that delivery depends on: folders, rights, disks, queue, token, server."""
+    from omrwatchd.cli.doctor import run_doctor
+
+    raise typer.Exit(run_doctor(_settings(), user=user, as_json=as_json, upload=upload))
 
 
 @app.command(epilog="Example: omrwatchd status --json")

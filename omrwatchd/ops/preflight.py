@@ -15,12 +15,12 @@ from omrwatchd.settings import Settings, Watch
 
 def problems(settings: Settings) -> list[Problem]:
     """Everything that keeps the daemon from working with these settings."""
-    found = [*_token(settings), *_tls_files(settings)]
+    found = [*_token(settings), *tls_files(settings)]
     for number, watch in enumerate(settings.watch):
         found += _folders(watch, "watch" if number == 0 else f"watch[{number}]")
-    found += _file_place("queue.path", settings.queue_file)
+    found += file_place("queue.path", settings.queue_file)
     found += on_network("queue.path", settings.queue_file)
-    found += _file_place("summary.path", settings.summary_file)
+    found += file_place("summary.path", settings.summary_file)
     return found
 
 
@@ -34,7 +34,7 @@ def _token(settings: Settings) -> Iterator[Problem]:
         yield problem
 
 
-def _tls_files(settings: Settings) -> Iterator[Problem]:
+def tls_files(settings: Settings) -> Iterator[Problem]:
     server = settings.server
     for key in ("ca_file", "client_cert", "client_key"):
         file: Path | None = getattr(server, key)
@@ -53,10 +53,10 @@ def _folders(watch: Watch, key: str) -> Iterator[Problem]:
         yield from _writable(f"{key}.drop", watch.drop)
     for name, folder in (("done", watch.done_folder), ("failed", watch.failed_folder)):
         yield from _writable(f"{key}.{name}", folder)
-    yield from _nested(watch, key)
+    yield from nested(watch, key)
 
 
-def _nested(watch: Watch, key: str) -> Iterator[Problem]:
+def nested(watch: Watch, key: str) -> Iterator[Problem]:
     """Settings compare the paths as they are written; links may still join them."""
     drop = watch.drop.resolve()
     for name, folder in (("done", watch.done_folder), ("failed", watch.failed_folder)):
@@ -95,7 +95,7 @@ def on_network(key: str, file: Path, mountinfo: bytes | None = None) -> Iterator
         )
 
 
-def _file_place(key: str, file: Path) -> Iterator[Problem]:
+def file_place(key: str, file: Path) -> Iterator[Problem]:
     if file.is_dir():
         yield Problem("not_a_file", f"{key} {file} is a folder.", "Name a file in it.")
     elif file.exists() and not os.access(file, os.R_OK | os.W_OK):

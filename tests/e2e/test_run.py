@@ -204,27 +204,29 @@ def test_names_that_are_no_utf8_and_have_line_breaks_go_through(machine: Machine
 
 
 def test_token_reaches_no_log_and_no_output(machine: Machine) -> None:
-    """Neither debug log, status, check nor an error text holds the token, accepted or rejected."""
+    """Neither debug log, status, check, doctor nor an error text holds the token, accepted or rejected."""
     (machine.folder / "token").write_text("t0p-s3cret")
     write_zip(machine.drop / "scan.zip")
     process = machine.start()
     until(lambda: machine.log("queue_held"))
     arguments = Path(f"/proc/{process.pid}/cmdline").read_bytes()
-    outputs = [machine.call(word).stdout for word in ("status", "check")]
+    outputs = [machine.call(word).stdout for word in ("status", "check", "doctor")]
     assert machine.stop(process) == 0
     assert b"t0p-s3cret" not in arguments + (machine.folder / "log.jsonl").read_bytes()
     assert "t0p-s3cret" not in "".join(outputs)
 
 
-@pytest.mark.parametrize("command", ["check", "run"])
 @pytest.mark.parametrize(
-    ("spoil", "words"),
+    ("command", "spoil", "words"),
     [
-        ("unknown", "unknown setting upload.chunk_sice"),
-        ("missing folder", "watch.drop"),
-        ("no token", "server.token_file"),
-        ("nested", "inside watch.done"),
-        ("no config", "There is no configuration file"),
+        ("check", "unknown", "unknown setting upload.chunk_sice"),
+        ("check", "nested", "inside watch.done"),
+        ("check", "no config", "There is no configuration file"),
+        ("run", "unknown", "unknown setting upload.chunk_sice"),
+        ("run", "missing folder", "watch.drop"),
+        ("run", "no token", "server.token_file"),
+        ("run", "nested", "inside watch.done"),
+        ("run", "no config", "There is no configuration file"),
     ],
 )
 def test_bad_configuration_is_one_sentence_and_exit_2(
@@ -251,7 +253,7 @@ def test_bad_configuration_is_one_sentence_and_exit_2(
 
 
 def test_folder_that_can_not_be_written_is_named(machine: Machine) -> None:
-    """`check` run by a user without rights names the folder's key and exits 2."""
+    """`run` by a user without rights names the folder's key and exits 2."""
     if os.geteuid() != 0:
         pytest.skip("needs root, to become another user")
     config = machine.folder / "config.toml"
@@ -266,9 +268,9 @@ def test_folder_that_can_not_be_written_is_named(machine: Machine) -> None:
             folder.chmod(0o755)
         program = (
             "import os, sys; from omrwatchd.cli.main import entry;"
-            "import omrwatchd.ops.preflight, omrwatchd.settings;"
+            "import omrwatchd.ops.preflight, omrwatchd.service, omrwatchd.settings;"
             "os.setgroups([]); os.setgid(65534); os.setuid(65534);"
-            f"sys.argv = ['omrwatchd', '--config', '{open_folder}/config.toml', 'check']; entry()"
+            f"sys.argv = ['omrwatchd', '--config', '{open_folder}/config.toml', 'run']; entry()"
         )
         python = machine.command()[0]
         result = subprocess.run([python, "-c", program], capture_output=True, text=True, check=False)
