@@ -100,12 +100,44 @@ def doctor(
     raise typer.Exit(run_doctor(_settings(), user=user, as_json=as_json, upload=upload))
 
 
-@app.command(epilog="Example: omrwatchd status --json")
+@app.command(epilog="Example: omrwatchd add --task-id 42 scans/*.zip")
+def add(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE…", help="ZIPs of scanned sheets.")],
+    watch: Annotated[str, typer.Option(help="The name of the [[watch]]; else the first.")] = "",
+    upload_type: Annotated[str, typer.Option("--type", help="zip_with_qr or zip_no_qr.")] = "",
+    task_id: Annotated[str, typer.Option(help="The task these sheets belong to.")] = "",
+    notes: Annotated[str, typer.Option(help="A text for the server.")] = "",
+    profile_id: Annotated[int | None, typer.Option(help="A number for the server.")] = None,
+    sheets: Annotated[int | None, typer.Option(help="How many sheets must be in it.")] = None,
+    move: Annotated[bool, typer.Option("--move", help="Move the files instead of copying them.")] = False,
+) -> None:
+    """Put files into a drop folder, each complete or not at all."""
+    from omrwatchd.cli.add import add as add_file
+
+    given = {
+        "upload_type": upload_type, "task_id": task_id, "notes": notes, "profile_id": profile_id,
+        "sheets": sheets,
+    }  # fmt: skip
+    metadata = {key: value for key, value in given.items() if value not in ("", None)}
+    settings = _settings()
+    for file in files:
+        print(add_file(settings, file, watch, metadata, move=move).words)
+
+
+@app.command(epilog="Example: omrwatchd status --watch")
 def status(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     everything: Annotated[bool, typer.Option("--all", help="Show every finished file, not just 20.")] = False,
+    live: Annotated[
+        bool, typer.Option("--watch", "-w", help="Go on showing it; q or Ctrl-C ends it.")
+    ] = False,
 ) -> None:
     """Show what the daemon is doing, and each file."""
+    if live:
+        from omrwatchd.cli.watch import watch
+
+        watch(_views(), _settings().queue.cooldown_seconds)
+        return
     snapshot = _views().snapshot(everything=everything)
     if as_json:
         print(json.dumps(snapshot.document(), ensure_ascii=False, indent=2))
@@ -131,8 +163,16 @@ def explain(file: Annotated[Path, typer.Argument(help="A file in, or once in, a 
 def summary(
     since: Annotated[str, typer.Option(help="A day (2026-11-01), 'today', or a span such as 7d.")] = "",
     form: Annotated[str, typer.Option("--format", help="table, csv or json.")] = "table",
+    verify: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Instead: is every sheet of every ZIP under DIR delivered?"),
+    ] = None,
 ) -> None:
-    """List the files that were delivered or failed."""
+    """List the files that were delivered or failed; with --verify, say whether scans may be shredded."""
+    if verify is not None:
+        from omrwatchd.cli.verify import verify as verify_folder
+
+        raise typer.Exit(0 if verify_folder(_views(), verify) else EXIT_FAILED)
     from omrwatchd.cli.summary import show
 
     show(_views(), since, form)
@@ -178,6 +218,17 @@ def clear() -> None:
     """Take all finished files off the list; what was delivered stays known."""
     with _control() as control:
         print(control.clear().words)
+
+
+@app.command(epilog="Example: omrwatchd reset --yes")
+def reset(
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Empty the waiting list; the files stay in the drop folder, and are left alone until they change."""
+    with _control() as control:
+        if not yes and not typer.confirm(f"Take {control.waiting()} waiting files off the list?"):
+            raise typer.Exit(EXIT_FAILED)
+        print(control.reset().words)
 
 
 @app.command(epilog="Example: omrwatchd pause")

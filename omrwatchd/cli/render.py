@@ -30,7 +30,7 @@ def table(snapshot: Snapshot, cooldown_seconds: float = 5.0) -> RenderableType:
     """The worker's state and why, then each file, then what is arriving."""
     rows: list[RenderableType] = [headline(snapshot.worker, cooldown_seconds), Text("")]
     if snapshot.jobs:
-        rows.append(_files(snapshot.jobs))
+        rows.append(files(snapshot.jobs))
     if snapshot.arriving:
         rows += [Text(""), _arriving(snapshot)]
     if len(rows) == 2:
@@ -60,10 +60,10 @@ def _tone(state: WorkerState) -> str:
     return "yellow" if state in (WorkerState.PAUSED, WorkerState.STOPPED) else "cyan"
 
 
-def _files(jobs: Sequence[Job]) -> RenderableType:
+def files(jobs: Sequence[Job], *, header: bool = True) -> RenderableType:
     """Rows of fixed widths; a sentence about a file stands below its row, over the whole width."""
     blocks: list[RenderableType] = []
-    grid = _grid(header=True)
+    grid = _grid(header=header)
     for job in jobs:
         grid.add_row(
             str(job.id),
@@ -140,7 +140,7 @@ def summary_table(jobs: Sequence[Job]) -> RenderableType:
     totals = Text(f"{len(jobs)} files: {len(delivered)} delivered with {sheets} sheets and {size(amount)}")
     failed = len(jobs) - len(delivered)
     totals.append(f", {failed} failed", style="bold red" if failed else "")
-    return Group(_files(jobs), Text(""), totals)
+    return Group(files(jobs), Text(""), totals)
 
 
 def size(amount: int) -> str:

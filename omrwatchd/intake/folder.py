@@ -21,8 +21,8 @@ from omrwatchd.settings import Watch
 
 SETTLE_SECONDS, SETTLE_SECONDS_NETWORK = 5.0, 10.0
 RESCAN_SECONDS, RESCAN_SECONDS_WITHOUT_HINTS = 30.0, 5.0
-LONGEST_RESCAN_SECONDS = 300.0
-SHARE_OF_TIME = 0.001
+LONGEST_RESCAN_SECONDS = 600.0
+SHARE_OF_TIME = 0.0005
 """Of a core, for rescans of a folder whose hints are heard: thousands of files that wait cost no more."""
 STILL_GROWING_SECONDS = 20 * 60.0
 ASK_AGAIN_SECONDS = 2.0

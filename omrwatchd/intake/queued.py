@@ -9,7 +9,7 @@ from omrwatchd import events
 from omrwatchd.events import Announce
 from omrwatchd.intake.scan import Found
 from omrwatchd.model import IllegalMove, Job, Status
-from omrwatchd.queue.store import Store, gone
+from omrwatchd.queue.store import Store, WaitingFile, gone
 from omrwatchd.settings import Watch
 
 
@@ -31,8 +31,11 @@ class QueuedFiles:
         missing: dict[int, float] = {}
         for waiting in self._store.waiting_files(self._watch.name, os.fsencode(self._watch.drop)):
             here = found.get(waiting.path)
-            if here is not None:
-                if (here.size, here.mtime_ns) != (waiting.identity.size, waiting.identity.mtime_ns):
+            if waiting.was_reset:
+                if _is_another(here, waiting) or not os.path.lexists(waiting.path):
+                    self._store.let_go(waiting.id)
+            elif here is not None:
+                if _is_another(here, waiting):
                     self._withdraw(self._store.job(waiting.id))
             elif not os.path.lexists(waiting.path):
                 since = self._missing.get(waiting.id, now)
@@ -64,3 +67,10 @@ class QueuedFiles:
             return 0
         self._announce(events.FileAborted(job.id, job.name, gone(job).summary))
         return 1
+
+
+def _is_another(here: Found | None, waiting: WaitingFile) -> bool:
+    """Whether what lies there now is not what was queued."""
+    if here is None:
+        return False
+    return (here.size, here.mtime_ns) != (waiting.identity.size, waiting.identity.mtime_ns)

@@ -18,9 +18,15 @@ from omrwatchd.model import ACTIVE, FINAL, Job, Status
 from omrwatchd.queue.database import open_database
 from omrwatchd.queue.rows import problem_columns, read_jobs
 from omrwatchd.queue.schema import chunks, jobs, parts, workers
+from omrwatchd.queue.store import RESET_CODE
 
 CANCELLED = Problem(
     "cancelled", "An operator cancelled it.", "`omrwatchd retry`, or dropping it again, delivers it."
+)
+RESET = Problem(
+    RESET_CODE,
+    "An operator took it off the waiting list; it stays where it is.",
+    "`omrwatchd retry` queues it again, as does a change of the file.",
 )
 
 
@@ -148,6 +154,8 @@ class Control:
         """
         with self._writer.begin() as connection:
             job = _job(connection, job_id)
+            if _stays(job):
+                raise _not_now(job, "removed", "Take the file out of the drop folder, or retry it.")
             if job.status not in FINAL or job.summary_at is None:
                 raise _not_now(job, "removed", "Cancel it first.")
             _set(connection, job_id, hidden=True)
@@ -158,10 +166,40 @@ class Control:
         with self._writer.begin() as connection:
             done = connection.execute(
                 update(jobs)
-                .where(jobs.c.status.in_(FINAL), jobs.c.summary_at.is_not(None), jobs.c.hidden.is_(False))
+                .where(
+                    jobs.c.status.in_(FINAL),
+                    jobs.c.summary_at.is_not(None),
+                    jobs.c.filed_at.is_not(None),
+                    jobs.c.hidden.is_(False),
+                )
                 .values(hidden=True)
             )
         return Done(f"{done.rowcount} finished files are cleared from the list.")
+
+    def waiting(self) -> int:
+        """How many files `reset` would take off the waiting list."""
+        with self._writer.begin() as connection:
+            return len(self._resettable(connection))
+
+    def _resettable(self, connection: Connection) -> list[Job]:
+        return [job for job in read_jobs(connection, jobs.c.status == Status.PENDING) if not job.batch_ids]
+
+    def reset(self) -> Done:
+        """Empty the waiting list. The files stay where they are, and are left alone until they change."""
+        with self._writer.begin() as connection:
+            found = self._resettable(connection)
+            for job in found:
+                _set(
+                    connection,
+                    job.id,
+                    status=Status.ABORTED,
+                    finished_at=self._clock.now(),
+                    **problem_columns(RESET),
+                )
+                connection.execute(
+                    update(parts).where(parts.c.job_id == job.id).values(status=Status.ABORTED)
+                )
+        return Done(f"{len(found)} files are taken off the waiting list; they stay in the drop folder.")
 
     def pause(self, paused: bool) -> Done:
         """Begin nothing new (what is under way goes on), or go on; also ends a hold and a cooldown."""
@@ -197,6 +235,11 @@ def _job(connection: Connection, job_id: int) -> Job:
         advice = "`omrwatchd status --all` lists them."
         raise Problem("unknown_id", f"There is no file with the id {job_id}.", advice)
     return found[0]
+
+
+def _stays(job: Job) -> bool:
+    """Taken off the waiting list, its file still in the drop folder."""
+    return job.filed_at is None and job.problem is not None and job.problem.code == RESET_CODE
 
 
 def _set(connection: Connection, job_id: int, **columns: object) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Engine, bindparam, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, Engine, and_, bindparam, delete, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from omrwatchd.clock import Clock
@@ -23,13 +23,21 @@ class AlreadyQueued(Exception):
     """The path has an open row: one file, one job, until it is filed."""
 
 
+RESET_CODE = "reset"
+"""An operator took the file off the waiting list: it stays there, and its open row keeps it from intake."""
+_TO_BE_FILED = and_(
+    jobs.c.filed_at.is_(None), or_(jobs.c.error_code.is_(None), jobs.c.error_code != RESET_CODE)
+)
+
+
 @dataclass(frozen=True, slots=True)
 class WaitingFile:
-    """A queued file of which nothing is delivered yet."""
+    """A file in a drop folder that has a row, and of which nothing is delivered yet."""
 
     id: int
     path: bytes
     identity: Identity
+    was_reset: bool = False
 
 
 def gone(job: Job) -> Problem:
@@ -68,14 +76,22 @@ class Store:
             )
 
     def waiting_files(self, watch: str, folder: bytes) -> list[WaitingFile]:
-        """The queued files below a drop folder that wait for their turn."""
-        columns = (jobs.c.id, jobs.c.path, jobs.c.size, jobs.c.mtime_ns, jobs.c.inode)
+        """The queued files below a drop folder that wait for their turn, or were taken off the list."""
+        columns = (jobs.c.id, jobs.c.path, jobs.c.size, jobs.c.mtime_ns, jobs.c.inode, jobs.c.status)
         statement = select(*columns).where(
-            jobs.c.status == Status.PENDING, jobs.c.watch == watch, jobs.c.delivered_at.is_(None)
+            jobs.c.filed_at.is_(None),
+            or_(jobs.c.status == Status.PENDING, jobs.c.error_code == RESET_CODE),
+            jobs.c.watch == watch,
+            jobs.c.delivered_at.is_(None),
         )
         with self._reader.begin() as connection:
             return [
-                WaitingFile(row.id, row.path, Identity(row.size, row.mtime_ns, int(row.inode)))
+                WaitingFile(
+                    row.id,
+                    row.path,
+                    Identity(row.size, row.mtime_ns, int(row.inode)),
+                    row.status != Status.PENDING,
+                )
                 for row in connection.execute(statement)
                 if row.path.startswith(folder + b"/")
             ]
@@ -262,7 +278,11 @@ class Store:
     def unfiled(self) -> list[Job]:
         """Jobs that have ended and whose file still is where it was."""
         with self._reader.begin() as connection:
-            return read_jobs(connection, jobs.c.filed_at.is_(None), jobs.c.status.in_(FINAL))
+            return read_jobs(connection, _TO_BE_FILED, jobs.c.status.in_(FINAL))
+
+    def let_go(self, job_id: int) -> None:
+        """A file that was taken off the waiting list is gone or another one: its row is closed."""
+        self.note(job_id, filed_at=self._clock.now())
 
     def filed(self, job: Job, path: bytes) -> None:
         """The file is at ``path`` now; a delivered job is completed by it, in the same transaction."""
@@ -273,9 +293,16 @@ class Store:
             self.move(job.id, job.status, Status.COMPLETED, **columns)
 
     def unsummarised(self) -> list[Job]:
-        """Ended and filed jobs whose line in the summary log is owed."""
+        """Ended jobs whose line in the summary log is owed: filed, or to stay where they are."""
         with self._reader.begin() as connection:
-            return read_jobs(connection, jobs.c.filed_at.is_not(None), jobs.c.summary_at.is_(None))
+            filed = read_jobs(connection, jobs.c.filed_at.is_not(None), jobs.c.summary_at.is_(None))
+            stays = read_jobs(
+                connection,
+                jobs.c.filed_at.is_(None),
+                jobs.c.error_code == RESET_CODE,
+                jobs.c.summary_at.is_(None),
+            )
+            return [*filed, *stays]
 
     def cancel_requested(self, job_id: int) -> bool:
         with self._reader.begin() as connection:
@@ -285,8 +312,6 @@ class Store:
 
     def busy(self) -> bool:
         """Whether anything is left to deliver or to file."""
-        statement = select(jobs.c.id).where(
-            or_(jobs.c.status.in_((Status.PENDING, *ACTIVE)), jobs.c.filed_at.is_(None))
-        )
+        statement = select(jobs.c.id).where(or_(jobs.c.status.in_((Status.PENDING, *ACTIVE)), _TO_BE_FILED))
         with self._reader.begin() as connection:
             return connection.execute(statement.limit(1)).first() is not None

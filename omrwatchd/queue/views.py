@@ -163,6 +163,22 @@ class Views:
                 order=(jobs.c.finished_at, jobs.c.id),
             )
 
+    def delivered(self, fingerprint: str) -> Job | None:
+        """The latest job whose every sheet became part of a batch, and whose content this is."""
+        if not self._file.exists():
+            return None
+        with self._connection() as connection:
+            if connection is None:
+                return None
+            found = read_jobs(
+                connection,
+                jobs.c.fingerprint == fingerprint,
+                jobs.c.delivered_at.is_not(None),
+                order=(jobs.c.delivered_at.desc(),),
+                limit=1,
+            )
+            return found[0] if found else None
+
     def about(self, path: bytes) -> FileView:
         """All that the queue knows of the file that is, or was, at ``path``."""
         nothing = FileView(None, None, 0)

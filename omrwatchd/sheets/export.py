@@ -37,7 +37,7 @@ def write_part(fd: int, layout: Layout, target: bytes) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-        _put_in_place(partial, target)
+        put_in_place(partial, target)
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(partial)
@@ -66,10 +66,14 @@ def _write(target: int, data: bytes) -> None:
         view = view[os.write(target, view) :]
 
 
-def _put_in_place(partial: bytes, target: bytes) -> None:
-    """A link never overwrites; where there are none, look and rename."""
+def put_in_place(partial: bytes, target: bytes) -> None:
+    """Rename what is complete, and overwrite nothing: a link never does; where there are none, look first.
+
+    Raises FileExistsError.
+    """
     try:
         os.link(partial, target)
+        os.unlink(partial)
     except FileExistsError:
         raise
     except OSError:

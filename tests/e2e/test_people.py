@@ -1,0 +1,138 @@
+"""What people type, against a running daemon."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import shutil
+import signal
+import subprocess
+
+from omrwatchd.receiver import Fault
+from omrwatchd.settings import MIB
+from tests.e2e.conftest import Machine
+from tests.waiting import until
+from tests.zips import sha256, write_zip
+
+
+def test_added_file_comes_with_its_sidecar_and_is_delivered(machine: Machine) -> None:
+    """`add` copies it in whole, with what was said of it; the original stays."""
+    source = write_zip(machine.folder / "Prüfung.zip", sheets=4)
+    before = sha256(source)
+    process = machine.start()
+    done = machine.call(
+        "add", str(source), "--type", "zip_no_qr", "--task-id", "42", "--notes", 'Raum "3"', "--sheets", "4"
+    )
+    assert done.returncode == 0, done.stderr
+    assert "copied into" in done.stdout
+    machine.await_summary(1)
+    [batch] = machine.receiver.batches
+    assert (batch.upload_type, batch.task_id, batch.notes) == ("zip_no_qr", "42", 'Raum "3"')
+    assert batch.sha256 == before == sha256(source)
+    assert machine.names("done") == ["Prüfung.zip", "Prüfung.zip.toml"]
+    assert machine.names("drop") == []
+    assert machine.stop(process) == 0
+
+
+def test_add_refuses_what_would_not_be_delivered(machine: Machine) -> None:
+    """No ZIP, a taken name, an unknown watch: one sentence, nothing in the folder."""
+    (machine.folder / "letter.zip").write_text("hello")
+    good = write_zip(machine.folder / "good.zip")
+    for words, said, code in (
+        (("letter.zip",), "not a complete ZIP", 1),
+        (("absent.zip",), "can't be read", 1),
+        (("good.zip", "--watch", "other"), "no [[watch]] named", 2),
+    ):
+        done = machine.call("add", *(str(machine.folder / w) if w.endswith("zip") else w for w in words))
+        assert (done.returncode, said in done.stderr) == (code, True), done.stderr
+    assert machine.names("drop") == []
+    assert machine.call("add", "--move", str(good)).returncode == 0
+    assert machine.names("drop") == ["good.zip"]
+    assert not good.exists()
+    again = machine.call("add", str(write_zip(good)))
+    assert "is in" in again.stderr
+    assert "already" in again.stderr
+
+
+def test_reset_empties_the_list_and_leaves_the_files(machine: Machine) -> None:
+    """Files stay in the drop folder and are left alone; a changed one, and one tried again, are delivered."""
+    process = machine.start()
+    until(lambda: machine.status()["worker"]["state"] == "idle")
+    machine.call("pause")
+    for name in ("a.zip", "b.zip", "c.zip"):
+        write_zip(machine.drop / name)
+        until(lambda name=name: name in str(machine.status()["jobs"]))
+    assert "3 files" in machine.call("reset", "--yes").stdout
+    machine.call("resume")
+    machine.await_summary(3)
+    assert machine.names("drop") == ["a.zip", "b.zip", "c.zip"]
+    assert machine.receiver.batches == []
+    write_zip(machine.drop / "b.zip", seed=9, sheets=7)
+    assert "queued again" in machine.call("retry", "1").stdout
+    until(lambda: machine.names("done") == ["a.zip", "b.zip"], 30)
+    assert machine.names("drop") == ["c.zip"]
+    assert "left" not in machine.call("clear").stdout
+    assert [job["name"] for job in machine.status()["jobs"]] == ["c.zip"]
+    refused = machine.call("remove", "3")
+    assert (refused.returncode, "drop folder" in refused.stderr) == (1, True)
+    assert machine.stop(process) == 0
+    assert machine.start("--until-idle").wait(30) == 0
+    assert machine.names("drop") == ["c.zip"]
+
+
+def test_safe_to_shred(machine: Machine) -> None:
+    """Copies of what was delivered are named with their batch; one sheet more, and it is missing."""
+    copies = machine.folder / "copies" / "deep"
+    copies.mkdir(parents=True)
+    for name in ("a.zip", "b.zip"):
+        shutil.copy(write_zip(machine.drop / name), copies / f"copy-of-{name}")
+    assert machine.start("--until-idle").wait(30) == 0
+    done = machine.call("summary", "--verify", str(machine.folder / "copies"))
+    assert done.returncode == 0
+    assert "All 2 ZIPs with 6 sheets are delivered: safe to shred." in done.stdout
+    write_zip(copies / "new.zip", sheets=1)
+    (copies / "broken.zip").write_bytes(b"PK")
+    os.symlink(copies / "copy-of-a.zip", copies / "link.zip")
+    done = machine.call("summary", "--verify", str(machine.folder / "copies"))
+    assert done.returncode == 1
+    assert done.stdout.count("MISSING") == 3
+    assert "3 of 5 ZIPs are NOT delivered" in done.stdout
+
+
+def test_summary_opens_rightly_in_a_spreadsheet(machine: Machine) -> None:
+    """Names that begin like formulas, with quotes and line breaks, are text; totals stand below the table."""
+    write_zip(machine.drop / '=HYPERLINK("x").zip')
+    write_zip(machine.drop / "zwei\nZeilen.zip")
+    (machine.drop / "bad.zip").write_text("no")
+    machine.configure(give_up=1)
+    assert machine.start("--until-idle").wait(30) == 0
+    rows = list(csv.DictReader(io.StringIO(machine.call("summary", "--format", "csv").stdout)))
+    assert {row["name"] for row in rows} >= {'\'=HYPERLINK("x").zip', "zwei\\nZeilen.zip"}
+    assert {row["status"] for row in rows} == {"completed", "error"}
+    table = machine.call("summary", "--since", "today").stdout
+    assert "3 files: 2 delivered with 6 sheets" in table
+    assert "1 failed" in table
+    assert "0 files" in machine.call("summary", "--since", "2099-01-01").stdout
+    assert machine.call("summary", "--since", "yesterweek").returncode == 2
+
+
+def test_watch_in_a_pipe_prints_plain_lines(machine: Machine) -> None:
+    """Over ssh in a pipe: a line a change, no control characters, ended by a signal."""
+    machine.receiver.add_fault(Fault(match="chunk", chunk_index=2, action="delay", seconds=2))
+    process = machine.start()
+    watching = subprocess.Popen(
+        machine.command("status", "--watch"), stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True
+    )
+    write_zip(machine.drop / "scan.zip", size=4 * MIB)
+    machine.await_summary(1)
+    assert watching.stdout is not None
+    lines: list[str] = []
+    while not any("scan.zip completed" in line for line in lines):
+        lines.append(watching.stdout.readline())
+    watching.send_signal(signal.SIGINT)
+    assert watching.wait(5) == 0
+    watching.stdout.close()
+    assert any("scan.zip uploading" in line for line in lines)
+    assert "\x1b" not in "".join(lines)
+    assert machine.stop(process) == 0
