@@ -114,7 +114,7 @@ def _outlook(snapshot: Snapshot, unfinished: list[Job]) -> RenderableType:
         active = next((job for job in unfinished if job.status is Status.UPLOADING), None)
         if active is not None:
             own = max(0, active.identity.size - bytes_sent(active))
-            words += f": {shortened(active.name, 24)} in {_duration(own / rate)}"
+            words += f": this one in {_duration(own / rate)}"
         words += f", all in {_duration(left / rate)}"
     elif snapshot.worker.state in (WorkerState.HELD, WorkerState.PROCESSING) and snapshot.worker.since:
         when = datetime.fromtimestamp(snapshot.worker.since).strftime("%Y-%m-%d %H:%M:%S")

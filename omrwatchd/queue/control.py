@@ -18,15 +18,10 @@ from omrwatchd.model import ACTIVE, FINAL, Job, Status
 from omrwatchd.queue.database import open_database
 from omrwatchd.queue.rows import problem_columns, read_jobs
 from omrwatchd.queue.schema import chunks, jobs, parts, workers
-from omrwatchd.queue.store import RESET_CODE
+from omrwatchd.queue.store import RESET
 
 CANCELLED = Problem(
     "cancelled", "An operator cancelled it.", "`omrwatchd retry`, or dropping it again, delivers it."
-)
-RESET = Problem(
-    RESET_CODE,
-    "An operator took it off the waiting list; it stays where it is.",
-    "`omrwatchd retry` queues it again, as does a change of the file.",
 )
 
 
@@ -239,7 +234,7 @@ def _job(connection: Connection, job_id: int) -> Job:
 
 def _stays(job: Job) -> bool:
     """Taken off the waiting list, its file still in the drop folder."""
-    return job.filed_at is None and job.problem is not None and job.problem.code == RESET_CODE
+    return job.filed_at is None and job.problem is not None and job.problem.code == RESET.code
 
 
 def _set(connection: Connection, job_id: int, **columns: object) -> None:

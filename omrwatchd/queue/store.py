@@ -23,10 +23,14 @@ class AlreadyQueued(Exception):
     """The path has an open row: one file, one job, until it is filed."""
 
 
-RESET_CODE = "reset"
-"""An operator took the file off the waiting list: it stays there, and its open row keeps it from intake."""
+RESET = Problem(
+    "reset",
+    "An operator took it off the waiting list; it stays where it is.",
+    "`omrwatchd retry` queues it again, as does a change of the file.",
+)
+"""Such a job's row stays open, which keeps intake from taking the file again."""
 _TO_BE_FILED = and_(
-    jobs.c.filed_at.is_(None), or_(jobs.c.error_code.is_(None), jobs.c.error_code != RESET_CODE)
+    jobs.c.filed_at.is_(None), or_(jobs.c.error_code.is_(None), jobs.c.error_code != RESET.code)
 )
 
 
@@ -80,7 +84,7 @@ class Store:
         columns = (jobs.c.id, jobs.c.path, jobs.c.size, jobs.c.mtime_ns, jobs.c.inode, jobs.c.status)
         statement = select(*columns).where(
             jobs.c.filed_at.is_(None),
-            or_(jobs.c.status == Status.PENDING, jobs.c.error_code == RESET_CODE),
+            or_(jobs.c.status == Status.PENDING, jobs.c.error_code == RESET.code),
             jobs.c.watch == watch,
             jobs.c.delivered_at.is_(None),
         )
@@ -299,7 +303,7 @@ class Store:
             stays = read_jobs(
                 connection,
                 jobs.c.filed_at.is_(None),
-                jobs.c.error_code == RESET_CODE,
+                jobs.c.error_code == RESET.code,
                 jobs.c.summary_at.is_(None),
             )
             return [*filed, *stays]
