@@ -35,6 +35,9 @@ class Hooks:
     def add(self, listener: Announce) -> None:
         self._listeners.append(listener)
 
+    def remove(self, listener: Announce) -> None:
+        self._listeners = [each for each in self._listeners if each != listener]
+
     def __call__(self, event: Event) -> None:
         for listener in self._listeners:
             listener(event)
@@ -126,6 +129,7 @@ class FileQueued(Event):
     bytes: int
     sheets: int
     parts: int
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +192,7 @@ class UploadRestarted(Event):
     job: int
     part: int
     reason: str
+    code: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +229,7 @@ class BatchCreated(Event):
     batch: str
     bytes: int
     seconds: float
+    sheets: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,6 +282,7 @@ class FileAborted(Event):
     job: int
     file: str
     error: str
+    code: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,3 +310,65 @@ class SummaryDelayed(Event):
 class CooldownStarted(Event):
     level: ClassVar[str] = "debug"
     seconds: float
+
+
+# ops
+
+
+@dataclass(frozen=True, slots=True)
+class MetricsServed(Event):
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class Silence(Event):
+    """Nothing has arrived for too long; told once, until the next file."""
+
+    level: ClassVar[str] = "warning"
+    minutes: int
+
+
+@dataclass(frozen=True, slots=True)
+class NotifySent(Event):
+    level: ClassVar[str] = "debug"
+    about: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class NotifyFailed(Event):
+    level: ClassVar[str] = "error"
+    about: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class FilePruned(Event):
+    """A delivered file was deleted from done/ because of its age."""
+
+    job: int
+    file: str
+    path: str
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class FileKept(Event):
+    """A file in done/ is old enough to go, and is not, or not only, what was filed there."""
+
+    level: ClassVar[str] = "warning"
+    job: int
+    file: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryPruned(Event):
+    deleted: int
+    shortened: int
+
+
+@dataclass(frozen=True, slots=True)
+class RetentionDelayed(Event):
+    level: ClassVar[str] = "warning"
+    reason: str

@@ -67,6 +67,7 @@ WebAddress = Annotated[str, AfterValidator(_web_address)]
 ServerPath = Annotated[str, AfterValidator(_server_path)]
 Line = Annotated[str, AfterValidator(_no_line_breaks)]
 TimeOfDay = Annotated[str, AfterValidator(_time_of_day)]
+Days = Annotated[float, Field(ge=0, le=36_500)]
 Seconds = Annotated[float, Field(ge=0, le=7 * 86400)]
 
 
@@ -174,6 +175,56 @@ class Log(Section):
     format: Literal["auto", "json", "console"] = "auto"
 
 
+class Metrics(Section):
+    listen: str = ""
+
+    @field_validator("listen")
+    @classmethod
+    def _address_with_port(cls, value: str) -> str:
+        if value and _host_and_port(value) is None:
+            raise ValueError(f"must be an address with a port, such as 127.0.0.1:9464, not {value!r}")
+        return value
+
+    @property
+    def address(self) -> tuple[str, int] | None:
+        """Host and port to listen on; None: off."""
+        return _host_and_port(self.listen)
+
+
+def _host_and_port(value: str) -> tuple[str, int] | None:
+    """'127.0.0.1:9464' or '[::1]:9464' taken apart; None for anything else."""
+    found = re.fullmatch(r"(?:\[([0-9A-Fa-f:.]+)\]|([^\s:/\[\]]+)):(\d{1,5})", value)
+    if found is None or int(found[3]) > 65_535:
+        return None
+    return found[1] or found[2], int(found[3])
+
+
+class Notify(Section):
+    command: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    timeout_seconds: Annotated[float, Field(gt=0, le=600)] = 30.0
+    silence_minutes: Annotated[float, Field(ge=0, le=7 * 1440)] = 0.0
+    silence_window: tuple[TimeOfDay, ...] = ()
+
+    @field_validator("command", mode="before")
+    @classmethod
+    def _words(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            raise ValueError('must be a list of words, such as ["/usr/local/bin/alert", "--urgent"]')
+        return value
+
+    @field_validator("silence_window")
+    @classmethod
+    def _two_times(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if value and (len(value) != 2 or value[0] == value[1]):
+            raise ValueError('must be two different times of day, such as ["08:00", "18:00"], or empty')
+        return value
+
+
+class Retention(Section):
+    done_days: Days = 0.0
+    history_days: Days = 0.0
+
+
 IGNORED = ("*.part", "*.tmp", "*.crdownload", "*.filepart", "*.partial", "~*", ".*")
 
 
@@ -264,6 +315,9 @@ class Settings(BaseSettings):
     processing: Processing = Processing()
     summary: Summary = Summary()
     log: Log = Log()
+    metrics: Metrics = Metrics()
+    notify: Notify = Notify()
+    retention: Retention = Retention()
     watch: tuple[Watch, ...] = Field(min_length=1)
 
     @classmethod

@@ -72,7 +72,7 @@ def run(
 
     settings = _settings()
     _refuse_unless_ready(settings)
-    logs.configure(settings.log)
+    logs.configure(settings.log, settings.server)
     raise typer.Exit(Daemon(settings).run(until_idle=until_idle))
 
 

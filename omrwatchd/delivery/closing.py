@@ -57,7 +57,7 @@ class Closing:
 
     def _abort(self, job: Job, problem: Problem) -> None:
         self._store.end(job, Status.ABORTED, problem)
-        self._announce(events.FileAborted(job.id, job.name, problem.summary))
+        self._announce(events.FileAborted(job.id, job.name, problem.summary, problem.code))
         self.settle_accounts()
 
     def source_changed(self, job: Job, reason: str) -> None:

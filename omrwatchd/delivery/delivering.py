@@ -148,7 +148,9 @@ class JobDelivery:
         part = self._ledger.batch_created(upload.part, batch_id)
         self._desk.delivered()
         seconds = round(self._clock.monotonic() - began, 3)
-        self._announce(events.BatchCreated(job.id, job.name, part.index, batch_id, part.size, seconds))
+        self._announce(
+            events.BatchCreated(job.id, job.name, part.index, batch_id, part.size, seconds, part.sheets)
+        )
         return part
 
     def _pass_gate(self, part: Part) -> None:

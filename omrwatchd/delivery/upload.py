@@ -173,7 +173,9 @@ class PartUpload:
             raise Failed(replace(fault, kind=Kind.FILE)) from failure
         else:
             raise failure
-        self._road.announce(events.UploadRestarted(self._job.id, self.part.index, fault.problem.summary))
+        self._road.announce(
+            events.UploadRestarted(self._job.id, self.part.index, fault.problem.summary, fault.problem.code)
+        )
 
     def _smaller_chunk(self) -> int | None:
         if self._is_pictures:

@@ -271,7 +271,10 @@ class DropFolder:
             return 0
         del self._arrivals[file.path]
         if isinstance(outcome, Admitted):
-            self._announce(events.FileQueued(outcome.job, name, file.size, outcome.sheets, outcome.parts))
+            seconds = round(arrival.track.latest.at - arrival.track.first_seen, 3)
+            self._announce(
+                events.FileQueued(outcome.job, name, file.size, outcome.sheets, outcome.parts, seconds)
+            )
         else:
             self._tell_refusal(file, outcome)
         return 1

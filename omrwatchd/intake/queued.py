@@ -65,7 +65,7 @@ class QueuedFiles:
             self._store.end(job, Status.ABORTED, gone(job))
         except IllegalMove:
             return 0
-        self._announce(events.FileAborted(job.id, job.name, gone(job).summary))
+        self._announce(events.FileAborted(job.id, job.name, gone(job).summary, gone(job).code))
         return 1
 
 
