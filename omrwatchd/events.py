@@ -325,7 +325,7 @@ class Silence(Event):
     """Nothing has arrived for too long; told once, until the next file."""
 
     level: ClassVar[str] = "warning"
-    minutes: int
+    minutes: float
 
 
 @dataclass(frozen=True, slots=True)

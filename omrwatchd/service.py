@@ -32,6 +32,7 @@ from omrwatchd.intake.lease import ignore_lease_signal
 from omrwatchd.intake.loop import Intake
 from omrwatchd.lifecycle import Died
 from omrwatchd.ops import logs
+from omrwatchd.ops.attendants import attendants
 from omrwatchd.ops.systemd import Notifier
 from omrwatchd.queue.database import open_database, open_quick
 from omrwatchd.queue.ledger import Ledger
@@ -64,7 +65,10 @@ class Daemon:
             Problem: the queue can't be used.
         """
         ignore_lease_signal()
-        with self._inhabitants() as (worker, intake, store):
+        with (
+            self._inhabitants() as (worker, intake, store),
+            attendants(self._settings, self._clock, self._announce, self._on_death),
+        ):
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, self._on_signal)
             worker.start()

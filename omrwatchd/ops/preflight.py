@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from omrwatchd.delivery.credentials import read_token
 from omrwatchd.delivery.login import read_password
 from omrwatchd.errors import Problem
 from omrwatchd.intake.mounts import mount_of
-from omrwatchd.settings import Settings, Watch
+from omrwatchd.settings import Notify, Settings, Watch
 
 
 def problems(settings: Settings) -> list[Problem]:
@@ -21,7 +22,17 @@ def problems(settings: Settings) -> list[Problem]:
     found += file_place("queue.path", settings.queue_file)
     found += on_network("queue.path", settings.queue_file)
     found += file_place("summary.path", settings.summary_file)
+    found += _command(settings.notify)
     return found
+
+
+def _command(notify: Notify) -> Iterator[Problem]:
+    if notify.command and shutil.which(notify.command[0]) is None:
+        yield Problem(
+            "command_missing",
+            f"notify.command {notify.command[0]} is no program that this user can run.",
+            "Check its path and its rights.",
+        )
 
 
 def _token(settings: Settings) -> Iterator[Problem]:

@@ -119,10 +119,10 @@ class Control:
         return connection.execute(statement).first() is not None
 
     def retry_failed(self, *, force: bool = False) -> list[Done]:
-        """Every failed job that may be tried again without a second batch (or all, with ``force``)."""
+        """Every failed job on the list that may be tried again without a second batch; all with ``force``."""
         with self._writer.begin() as connection:
             done = []
-            for job in read_jobs(connection, jobs.c.status == Status.ERROR):
+            for job in read_jobs(connection, jobs.c.status == Status.ERROR, jobs.c.hidden.is_(False)):
                 try:
                     done.append(self._retry(connection, job, force=force))
                 except Problem as problem:

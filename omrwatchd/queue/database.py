@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
@@ -16,15 +18,17 @@ from omrwatchd.queue import schema
 BUSY_TIMEOUT_SECONDS = 10
 
 
-def open_database(file: Path, *, create: bool) -> Engine:
+def open_database(file: Path, *, create: bool, patience: float = BUSY_TIMEOUT_SECONDS) -> Engine:
     """An engine on the queue's database, its schema at schema.HEAD.
+
+    ``patience``: seconds that a statement waits for another's lock.
 
     Raises:
         Problem: ``queue_unusable`` when the file can't be opened, made, or is from a newer version.
     """
     if create:
         _make_private(file)
-    engine = _engine(file, "FULL")
+    engine = _engine(file, "FULL", patience)
     try:
         version = schema_version(engine)
         if version != schema.HEAD and create:
@@ -76,6 +80,17 @@ def schema_version(engine: Engine) -> str | None:
         return None if found is None else str(found)
 
 
+@contextmanager
+def usable(file: Path) -> Iterator[None]:
+    """For those that can do without: what the database refuses is a Problem, ``queue_unusable``."""
+    try:
+        yield
+    except DatabaseError as error:
+        raise _unusable(file, str(error.orig)) from error
+    except sqlite3.Error as error:  # of the pragmas, which are said before SQLAlchemy listens
+        raise _unusable(file, str(error)) from error
+
+
 def _unusable(file: Path, reason: str) -> Problem:
     return Problem(
         "queue_unusable",
@@ -92,10 +107,10 @@ def _make_private(file: Path) -> None:
         raise _unusable(file, error.strerror or str(error)) from error
 
 
-def _engine(file: Path, synchronous: str) -> Engine:
+def _engine(file: Path, synchronous: str, patience: float = BUSY_TIMEOUT_SECONDS) -> Engine:
     engine = create_engine(
         f"sqlite:///{file}",
-        connect_args={"timeout": BUSY_TIMEOUT_SECONDS, "check_same_thread": False},
+        connect_args={"timeout": patience, "check_same_thread": False},
         pool_size=8,
         max_overflow=8,
     )
