@@ -212,6 +212,13 @@ class Notify(Section):
             raise ValueError('must be a list of words, such as ["/usr/local/bin/alert", "--urgent"]')
         return value
 
+    @field_validator("command")
+    @classmethod
+    def _found_anywhere(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if value and "/" in value[0] and not value[0].startswith("/"):
+            raise ValueError(f"must begin with an absolute path, not {value[0]!r}")
+        return value
+
     @field_validator("silence_window")
     @classmethod
     def _two_times(cls, value: tuple[str, ...]) -> tuple[str, ...]:

@@ -199,6 +199,7 @@ def test_nothing_is_left_behind(tmp_path: Path) -> None:
     ("line", "words"),
     [
         ('command = "mail ops"', "notify.command: must be a list of words"),
+        ('command = ["bin/alert"]', "notify.command: must begin with an absolute path"),
         ('silence_window = ["08:00"]', "notify.silence_window: must be two different times of day"),
         ('silence_window = ["08:00", "08:00"]', "notify.silence_window: must be two different times of day"),
         ('silence_window = ["8", "18:00"]', "must be a time of day such as 08:00"),
