@@ -71,11 +71,11 @@ def test_silence_is_told_once_and_ended_by_the_next_file(tmp_path: Path) -> None
 
 def test_files_that_arrive_put_it_off(tmp_path: Path) -> None:
     """As long as files come in time, nothing is told."""
-    with watching(tmp_path, silence_minutes=0.2) as (hooks, told):
+    with watching(tmp_path, silence_minutes=0.4) as (hooks, told):
         pause = threading.Event()
-        for _ in range(10):
+        for _ in range(12):
             hooks(ARRIVED)
-            pause.wait(0.25)  # a fifth of what would be a silence
+            pause.wait(0.25)  # a tenth of what would be a silence
         assert told == []
         until(lambda: told)
 
