@@ -328,4 +328,4 @@ def test_nothing_is_lost_or_delivered_twice(template: Path) -> None:
 @pytest.mark.timeout(900)
 def test_nothing_is_lost_or_delivered_twice_for_long(template: Path) -> None:
     """The same, for a few minutes' worth."""
-    run(template, 300)
+    run(template, 120)

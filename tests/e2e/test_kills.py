@@ -18,6 +18,8 @@ from omrwatchd.receiver import Fault
 from tests.e2e.conftest import Machine
 from tests.zips import sha256, write_zip
 
+pytestmark = pytest.mark.timeout(600)
+
 KILLS = 200
 FILES = 40
 # a clock ten times as fast as ours runs in the daemons of this test
@@ -114,7 +116,7 @@ def test_killed_at_random_moments(machine: Machine, zygote: Zygote) -> None:
             name = f"scan-{len(hashes):03}.zip"
             hashes[name] = sha256(write_zip(machine.drop / name, size=2_200_000, seed=len(hashes)))
         pid = zygote.start()
-        pause.wait(source.uniform(0.02, 1.0))
+        pause.wait(source.uniform(0.02, 0.6))
         with contextlib.suppress(ProcessLookupError):  # it was done already
             os.kill(pid, signal.SIGKILL)
         killed += zygote.ended() == -signal.SIGKILL
