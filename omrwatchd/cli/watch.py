@@ -17,7 +17,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from omrwatchd.cli.render import clean, files, headline, shortened, size
+from omrwatchd.cli.render import clean, headline, shortened, size
+from omrwatchd.cli.rows import FileRows
 from omrwatchd.model import ACTIVE, FINAL, Job, Status, WorkerState
 from omrwatchd.queue.views import Snapshot, Views, bytes_sent
 
@@ -75,13 +76,13 @@ def frame(snapshot: Snapshot, cooldown_seconds: float, height: int) -> Renderabl
     room -= sum(map(_lines, waiting_rows))
     rows: list[RenderableType] = [headline(snapshot.worker, cooldown_seconds), _outlook(snapshot, unfinished)]
     if waiting_rows:
-        rows += [Text(""), files(waiting_rows)]
+        rows += [Text(""), FileRows(waiting_rows)]
     if (more := len(unfinished) - len(waiting_rows)) > 0:
         rows.append(Text(f"     … and {more} more", style="dim"))
     rows += _arriving(snapshot)
     newest = _fitting_jobs(finished[::-1], room)
     if newest:
-        rows += [Text(""), Text("Finished, newest first", style="dim"), files(newest, header=False)]
+        rows += [Text(""), Text("Finished, newest first", style="dim"), FileRows(newest, header=False)]
     rows.append(Text("q ends this", style="dim"))
     return Group(*rows)
 

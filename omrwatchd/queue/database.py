@@ -12,10 +12,8 @@ from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.exc import DatabaseError, OperationalError
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from omrwatchd.errors import Problem
 from omrwatchd.queue import schema
-
-BUSY_TIMEOUT_SECONDS = 10
+from omrwatchd.queue.version import BUSY_TIMEOUT_SECONDS, other_version, unusable
 
 
 def open_database(file: Path, *, create: bool, patience: float = BUSY_TIMEOUT_SECONDS) -> Engine:
@@ -35,9 +33,9 @@ def open_database(file: Path, *, create: bool, patience: float = BUSY_TIMEOUT_SE
             _upgrade(engine)
             version = schema_version(engine)
     except (OperationalError, DatabaseError) as error:
-        raise _unusable(file, str(error.orig)) from error
+        raise unusable(file, str(error.orig)) from error
     if version != schema.HEAD and version is not None:
-        raise _unusable(file, f"its schema is version {version}, this program knows {schema.HEAD}")
+        raise other_version(file, version)
     return engine
 
 
@@ -86,17 +84,9 @@ def usable(file: Path) -> Iterator[None]:
     try:
         yield
     except DatabaseError as error:
-        raise _unusable(file, str(error.orig)) from error
+        raise unusable(file, str(error.orig)) from error
     except sqlite3.Error as error:  # of the pragmas, which are said before SQLAlchemy listens
-        raise _unusable(file, str(error)) from error
-
-
-def _unusable(file: Path, reason: str) -> Problem:
-    return Problem(
-        "queue_unusable",
-        f"The queue {file} can't be used: {reason}.",
-        "Check queue.path, its folder's rights and its free space.",
-    )
+        raise unusable(file, str(error)) from error
 
 
 def _make_private(file: Path) -> None:
@@ -104,7 +94,7 @@ def _make_private(file: Path) -> None:
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     except OSError as error:
-        raise _unusable(file, error.strerror or str(error)) from error
+        raise unusable(file, error.strerror or str(error)) from error
 
 
 def _engine(file: Path, synchronous: str, patience: float = BUSY_TIMEOUT_SECONDS) -> Engine:

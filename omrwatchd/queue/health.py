@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from omrwatchd.queue import schema
-from omrwatchd.queue.database import BUSY_TIMEOUT_SECONDS
+from omrwatchd.queue.version import BUSY_TIMEOUT_SECONDS, HEAD
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +24,7 @@ class Health:
     @property
     def newest_version(self) -> str:
         """What this program would bring the schema to."""
-        return schema.HEAD
+        return HEAD
 
 
 def examine(file: Path) -> Health:

@@ -13,8 +13,9 @@ from sqlalchemy.dialects.sqlite import insert
 from omrwatchd.clock import Clock
 from omrwatchd.errors import Problem
 from omrwatchd.model import Part, Status, check_move
-from omrwatchd.queue.rows import part_of, problem_columns
+from omrwatchd.queue.rows import problem_columns
 from omrwatchd.queue.schema import chunks, jobs, parts
+from omrwatchd.queue.values import part_of
 
 
 class Ledger:
@@ -28,7 +29,7 @@ class Ledger:
 
     def part(self, part_id: int) -> Part:
         with self._reader.begin() as connection:
-            return part_of(connection.execute(select(parts).where(parts.c.id == part_id)).one())
+            return part_of(connection.execute(select(parts).where(parts.c.id == part_id)).one()._mapping)
 
     def move(self, part: Part, new: Status, **columns: Any) -> Part:
         """Change a part's status; the row as it is then."""

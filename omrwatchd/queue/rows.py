@@ -1,15 +1,16 @@
-"""Rows as values of the model, and the model's values as columns."""
+"""The model's values as columns, and jobs read with their parts."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, select
+from sqlalchemy import ColumnElement, Connection, select
 
 from omrwatchd.errors import Problem
-from omrwatchd.model import Identity, Job, Metadata, NewJob, Part, Status, UploadType
+from omrwatchd.model import Job, NewJob, Part
 from omrwatchd.queue.schema import jobs, parts
+from omrwatchd.queue.values import job_of, part_of
 
 
 def job_columns(job: NewJob) -> dict[str, Any]:
@@ -47,7 +48,7 @@ def read_jobs(
     statement = select(jobs).where(*where).order_by(*(order or (jobs.c.id,)))
     rows = connection.execute(statement if limit is None else statement.limit(limit)).all()
     found = _parts_of(connection, [row.id for row in rows])
-    return [job_of(row, tuple(found.get(row.id, ()))) for row in rows]
+    return [job_of(row._mapping, tuple(found.get(row.id, ()))) for row in rows]
 
 
 def _parts_of(connection: Connection, ids: list[int]) -> dict[int, list[Part]]:
@@ -55,61 +56,9 @@ def _parts_of(connection: Connection, ids: list[int]) -> dict[int, list[Part]]:
     for batch in _batches(ids, 500):  # SQLite takes a limited number of parameters
         statement = select(parts).where(parts.c.job_id.in_(batch)).order_by(parts.c.job_id, parts.c.index)
         for row in connection.execute(statement):
-            found.setdefault(row.job_id, []).append(part_of(row))
+            found.setdefault(row.job_id, []).append(part_of(row._mapping))
     return found
 
 
 def _batches(ids: list[int], size: int) -> Iterable[list[int]]:
     return (ids[start : start + size] for start in range(0, len(ids), size))
-
-
-def part_of(row: Row[Any]) -> Part:
-    return Part(
-        id=row.id,
-        job_id=row.job_id,
-        index=row._mapping["index"],  # row.index is the tuple's method
-        name=row.name,
-        sheets=row.sheets,
-        size=row.size,
-        whole=row.whole,
-        first_sheet=row.first_sheet,
-        stop_sheet=row.stop_sheet,
-        status=Status(row.status),
-        upload_id=row.upload_id,
-        chunk_size=row.chunk_size,
-        sessions=row.sessions,
-        final_sent_at=row.final_sent_at,
-        batch_id=row.batch_id,
-        started_at=row.started_at,
-        bytes_sent=row.bytes_sent,
-    )
-
-
-def job_of(row: Row[Any], its_parts: tuple[Part, ...]) -> Job:
-    problem = None
-    if row.error_code is not None:
-        problem = Problem(row.error_code, row.error_summary or "", row.error_advice or "")
-    return Job(
-        id=row.id,
-        path=row.path,
-        name=row.name,
-        watch=row.watch,
-        identity=Identity(row.size, row.mtime_ns, int(row.inode)),
-        metadata=Metadata(UploadType(row.upload_type), row.task_id, row.notes, row.profile_id),
-        sheets=row.sheets,
-        fingerprint=row.fingerprint,
-        status=Status(row.status),
-        attempts=row.attempts,
-        failures=row.failures,
-        problem=problem,
-        created_at=row.created_at,
-        started_at=row.started_at,
-        delivered_at=row.delivered_at,
-        finished_at=row.finished_at,
-        filing_target=row.filing_target,
-        filing_problem=row.filing_problem,
-        filed_at=row.filed_at,
-        summary_at=row.summary_at,
-        cancel_requested=row.cancel_requested,
-        parts=its_parts,
-    )

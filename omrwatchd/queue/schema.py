@@ -20,9 +20,9 @@ from sqlalchemy import (
 )
 
 from omrwatchd.model import ACTIVE, Status
+from omrwatchd.queue.version import HEAD
 
-HEAD = "0001"
-"""The newest schema version (Alembic revision); a test holds it equal to migrations/."""
+__all__ = ["HEAD", "arriving", "chunks", "jobs", "metadata", "parts", "workers"]
 
 metadata = MetaData(
     naming_convention={
@@ -79,6 +79,8 @@ jobs = Table(
     Index("jobs_unfiled", "id", sqlite_where=text("filed_at IS NULL")),
     Index("jobs_unsummarised", "id", sqlite_where=text("filed_at IS NOT NULL AND summary_at IS NULL")),
     Index("jobs_finished", "finished_at"),
+    Index("jobs_listed", "finished_at", sqlite_where=text("finished_at IS NOT NULL AND NOT hidden")),
+    Index("jobs_by_path", "path"),
     Index("jobs_fingerprint", "fingerprint"),
     sqlite_autoincrement=True,
 )

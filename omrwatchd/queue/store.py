@@ -315,7 +315,6 @@ class Store:
             )
 
     def busy(self) -> bool:
-        """Whether anything is left to deliver or to file."""
-        statement = select(jobs.c.id).where(or_(jobs.c.status.in_((Status.PENDING, *ACTIVE)), _TO_BE_FILED))
+        """Whether anything is left to deliver or to file: what is not delivered is not filed either."""
         with self._reader.begin() as connection:
-            return connection.execute(statement.limit(1)).first() is not None
+            return connection.execute(select(jobs.c.id).where(_TO_BE_FILED).limit(1)).first() is not None

@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Row, func, select
-
 from omrwatchd.clock import Clock
-from omrwatchd.model import ACTIVE, FINAL, Arriving, Job, Status, WorkerState
-from omrwatchd.queue.database import open_database, schema_version
-from omrwatchd.queue.rows import read_jobs
-from omrwatchd.queue.schema import arriving, jobs, workers
-from omrwatchd.queue.workers import is_alive, is_here
+from omrwatchd.model import Arriving, Job, Status, WorkerState
+from omrwatchd.queue.glance import Glance, glance
+from omrwatchd.queue.process import is_alive, is_here
 
 RECENT = 20
 """Finished jobs that `status` shows."""
+
+# Each is answered from an index, whatever the history (a test reads the plans). An ended job has a
+# finished_at, and no other job has one.
+_ACTIVE = "WHERE status IN ('processing', 'uploading')"
+_WAITING = "WHERE status = 'pending' ORDER BY priority, started_at IS NULL, id"
+_NEWEST = "WHERE finished_at IS NOT NULL AND NOT hidden ORDER BY finished_at DESC, id DESC LIMIT :limit"
+_ENDED_SINCE = "WHERE finished_at >= :since ORDER BY finished_at, id"
+_DELIVERED = (
+    "WHERE fingerprint = :fingerprint AND delivered_at IS NOT NULL ORDER BY delivered_at DESC LIMIT 1"
+)
+_AHEAD = "SELECT count(*) FROM jobs WHERE finished_at IS NULL AND id < :id"
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,96 +134,54 @@ class Views:
         Raises:
             Problem: ``queue_unusable``.
         """
-        if not self._file.exists():
-            return Snapshot(_stopped(), (), ())
-        with self._connection() as connection:
-            if connection is None:
+        with glance(self._file) as queue:
+            if queue is None:
                 return Snapshot(_stopped(), (), ())
-            row = connection.execute(select(workers).order_by(workers.c.heartbeat.desc()).limit(1)).first()
-            open_jobs = read_jobs(connection, jobs.c.status.in_((Status.PENDING, *ACTIVE)))
-            finished = read_jobs(
-                connection,
-                jobs.c.status.in_(FINAL),
-                jobs.c.hidden.is_(False),
-                order=(jobs.c.finished_at.desc(), jobs.c.id.desc()),
-                limit=None if everything else RECENT,
-            )
-            seen = tuple(
-                Arriving(r.name, r.size, r.why)
-                for r in connection.execute(select(arriving).order_by(arriving.c.name))
-            )
-        return Snapshot(self._worker(row), tuple(sorted([*finished, *open_jobs], key=_by_id)), seen)
+            newest = {"limit": -1 if everything else RECENT}
+            found = [*queue.jobs(_NEWEST, newest), *queue.jobs(_ACTIVE), *queue.jobs(_WAITING)]
+            worker, seen = self._worker(queue), _arriving(queue)
+        return Snapshot(worker, tuple(sorted(found, key=_by_id)), seen)
 
     def finished(self, since: float = 0.0) -> list[Job]:
         """Jobs that ended at or after ``since`` (seconds since the epoch), oldest first."""
-        if not self._file.exists():
-            return []
-        with self._connection() as connection:
-            if connection is None:
-                return []
-            return read_jobs(
-                connection,
-                jobs.c.finished_at >= since,
-                jobs.c.status.in_(FINAL),
-                order=(jobs.c.finished_at, jobs.c.id),
-            )
+        with glance(self._file) as queue:
+            return [] if queue is None else queue.jobs(_ENDED_SINCE, {"since": since})
 
     def delivered(self, fingerprint: str) -> Job | None:
         """The latest job whose every sheet became part of a batch, and whose content this is."""
-        if not self._file.exists():
-            return None
-        with self._connection() as connection:
-            if connection is None:
-                return None
-            found = read_jobs(
-                connection,
-                jobs.c.fingerprint == fingerprint,
-                jobs.c.delivered_at.is_not(None),
-                order=(jobs.c.delivered_at.desc(),),
-                limit=1,
-            )
-            return found[0] if found else None
+        with glance(self._file) as queue:
+            found = [] if queue is None else queue.jobs(_DELIVERED, {"fingerprint": fingerprint})
+        return found[0] if found else None
 
     def about(self, path: bytes) -> FileView:
         """All that the queue knows of the file that is, or was, at ``path``."""
-        nothing = FileView(None, None, 0)
-        if not self._file.exists():
-            return nothing
-        with self._connection() as connection:
-            if connection is None:
-                return nothing
-            here = read_jobs(connection, jobs.c.path == path, order=(jobs.c.id.desc(),), limit=1)
-            job = here[0] if here else None
-            seen = connection.execute(select(arriving).where(arriving.c.path == path)).first()
+        with glance(self._file) as queue:
+            if queue is None:
+                return FileView(None, None, 0)
+            job = next(iter(queue.jobs("WHERE path = :path ORDER BY id DESC LIMIT 1", {"path": path})), None)
+            seen = queue.rows("SELECT name, size, why FROM arriving WHERE path = :path", {"path": path})
             ahead = 0
             if job is not None and job.status is Status.PENDING:
-                ahead = connection.execute(
-                    select(func.count())
-                    .select_from(jobs)
-                    .where(jobs.c.status.in_((Status.PENDING, *ACTIVE)), jobs.c.id < job.id)
-                ).scalar_one()
-            return FileView(job, None if seen is None else Arriving(seen.name, seen.size, seen.why), ahead)
+                ahead = queue.rows(_AHEAD, {"id": job.id})[0][0]
+        return FileView(job, next((Arriving(*row) for row in seen), None), ahead)
 
-    @contextmanager
-    def _connection(self) -> Iterator[Any]:
-        engine = open_database(self._file, create=False)
-        try:
-            if schema_version(engine) is None:
-                yield None
-                return
-            with engine.begin() as connection:
-                yield connection
-        finally:
-            engine.dispose()
-
-    def _worker(self, row: Row[Any] | None) -> WorkerView:
+    def _worker(self, queue: Glance) -> WorkerView:
+        rows = queue.rows("SELECT * FROM workers ORDER BY heartbeat DESC LIMIT 1")
         now = self._clock.now()
-        if row is None or not is_alive(row, now):
-            return _stopped(None if row is None else row.heartbeat)
-        left = max(0.0, (row.cooldown_until or 0.0) - now)
+        if not rows:
+            return _stopped()
+        row = rows[0]
+        if not is_alive(row, now):
+            return _stopped(row["heartbeat"])
+        left = max(0.0, (row["cooldown_until"] or 0.0) - now)
         # a quiet daemon writes nothing: one on this machine is known to live by its process
-        heartbeat = now if is_here(row) else row.heartbeat
-        return WorkerView(WorkerState(row.state), row.reason, left, heartbeat, row.rate, row.since)
+        heartbeat = now if is_here(row) else row["heartbeat"]
+        state = WorkerState(row["state"])
+        return WorkerView(state, row["reason"], left, heartbeat, row["rate"], row["since"])
+
+
+def _arriving(queue: Glance) -> tuple[Arriving, ...]:
+    return tuple(Arriving(*row) for row in queue.rows("SELECT name, size, why FROM arriving ORDER BY name"))
 
 
 def _stopped(heartbeat: float | None = None) -> WorkerView:

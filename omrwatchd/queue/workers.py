@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import socket
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Engine, Row, insert, select, update
@@ -13,53 +10,8 @@ from sqlalchemy import Engine, Row, insert, select, update
 from omrwatchd.clock import Clock
 from omrwatchd.errors import Problem
 from omrwatchd.model import WorkerState
+from omrwatchd.queue.process import Process, is_alive
 from omrwatchd.queue.schema import workers
-
-LEASE_SECONDS = 60.0
-"""A daemon on another host is taken for gone when its heartbeat is older."""
-
-
-@dataclass(frozen=True, slots=True)
-class Process:
-    """Names one process so that nothing else is taken for it: not after a reboot, not by a reused pid."""
-
-    host: str
-    boot_id: str
-    pid: int
-    started: str
-
-    @classmethod
-    def this(cls) -> Process:
-        namespace = os.readlink("/proc/self/ns/pid")
-        boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        return cls(
-            f"{socket.gethostname()} {namespace}", boot_id, os.getpid(), _start_time(os.getpid()) or ""
-        )
-
-
-def _start_time(pid: int) -> str | None:
-    """Clock ticks from boot to the start of ``pid`` (proc(5), field 22); None when there is none."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return None
-    state, *rest = stat.rpartition(")")[2].split()
-    return None if state in "ZX" else rest[18]
-
-
-def is_here(row: Row[Any]) -> bool:
-    """Whether the daemon that wrote this row of `workers` is, or was, on this machine."""
-    return bool(row.host == Process.this().host)
-
-
-def is_alive(row: Row[Any], now: float) -> bool:
-    """Whether the daemon that wrote this row of `workers` still runs."""
-    if row.state == WorkerState.STOPPED:
-        return False
-    if is_here(row):
-        me = Process.this()
-        return bool(row.boot_id == me.boot_id and _start_time(row.pid) == row.pid_started)
-    return bool(abs(now - row.heartbeat) < LEASE_SECONDS)
 
 
 class WorkerRow:
@@ -95,7 +47,7 @@ class WorkerRow:
         }
         with self._writer.begin() as connection:
             for row in connection.execute(select(workers)):
-                if is_alive(row, now) and (row.host, row.pid) != (process.host, process.pid):
+                if is_alive(row._mapping, now) and (row.host, row.pid) != (process.host, process.pid):
                     raise Problem(
                         "queue_in_use",
                         f"Another omrwatchd (process {row.pid}) already works on this queue.",

@@ -1,27 +1,34 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, create_engine, event, text
 
 from omrwatchd.clock import SystemClock
 from omrwatchd.errors import Problem
 from omrwatchd.model import ACTIVE, Arriving, Identity, IllegalMove, Job, NewJob, NewPart, Status
 from omrwatchd.queue import schema
+from omrwatchd.queue import views as views_module
 from omrwatchd.queue.database import open_database, open_quick, schema_version
 from omrwatchd.queue.ledger import Ledger
 from omrwatchd.queue.store import AlreadyQueued, Store
+from omrwatchd.queue.views import Views
 from omrwatchd.queue.workers import WorkerRow
 
 PROBLEM = Problem("no_sheets", "There is no picture in it.", "Scan again.")
@@ -248,3 +255,53 @@ def test_queue_keeps_its_rules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     run_state_machine_as_test(
         QueueMachine, settings=hypothesis_settings(max_examples=15, stateful_step_count=20, deadline=None)
     )
+
+
+def test_a_queue_of_the_first_version_is_brought_up_to_date(tmp_path: Path) -> None:
+    """A daemon of this version opens an older queue: its jobs are there, the tables are today's."""
+    file = tmp_path / "old.db"
+    config = Config()
+    config.set_main_option("script_location", str(Path(schema.__file__).parent / "migrations"))
+    old = create_engine(f"sqlite:///{file}")
+    with old.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+    old.dispose()
+    with pytest.raises(Problem, match="schema is version 0001"):
+        Views(file, SystemClock()).snapshot()
+    engine = open_database(file, create=True)
+    Store(engine, SystemClock()).admit(new_job("a.zip"))
+    with engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), schema.metadata) == []
+    engine.dispose()
+    assert [job.name for job in Views(file, SystemClock()).snapshot().jobs] == ["a.zip"]
+
+
+def test_everyday_statements_are_answered_from_indexes(engine: Engine, store: Store, file: Path) -> None:
+    """Neither the worker's rounds nor intake's looks nor `status` read the whole history."""
+    plans: list[str] = []
+
+    def explain(connection: Any, _cursor: Any, statement: str, values: Any, *_more: Any) -> None:
+        if statement.startswith(("SELECT", "UPDATE")):
+            cursor = connection.connection.cursor()
+            cursor.execute(f"EXPLAIN QUERY PLAN {statement}", values)
+            plans.extend(row[3] for row in cursor.fetchall())
+
+    store.admit(new_job("a.zip"))
+    event.listen(engine, "before_cursor_execute", explain)
+    store.waiting(), store.open_paths(), store.waiting_files("default", b"/drop")
+    store.unfiled(), store.unsummarised(), store.busy(), store.delivered_before("f" * 64)
+    job = store.claim("w")
+    assert job is not None
+    store.cancel_requested(job.id)
+    store.give_back(job, attempted=False)
+    event.remove(engine, "before_cursor_execute", explain)
+    values = {"limit": 20, "since": 1.0, "fingerprint": "f", "path": b"/x", "id": 9}
+    with closing(sqlite3.connect(file)) as connection:
+        for name in ("_ACTIVE", "_WAITING", "_NEWEST", "_ENDED_SINCE", "_DELIVERED"):
+            statement = f"EXPLAIN QUERY PLAN SELECT * FROM jobs {getattr(views_module, name)}"
+            plans += [row[3] for row in connection.execute(statement, values)]
+        counted = connection.execute(f"EXPLAIN QUERY PLAN {views_module._AHEAD}", values)
+        plans += [row[3] for row in counted]
+    assert len(plans) > 15
+    assert [plan for plan in plans if plan.startswith("SCAN jobs") and "USING" not in plan] == []
