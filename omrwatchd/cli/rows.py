@@ -34,14 +34,21 @@ _PLAIN = Style()
 class FileRows:
     """Rows of jobs; a sentence about a file stands below its row, over the whole width.
 
-    ``notes`` are such sentences by the job's id, before the job's own.
+    ``notes`` are such sentences by the job's id, before the job's own; without ``parts`` those of a split
+    file have no rows.
     """
 
     def __init__(
-        self, jobs: Sequence[Job], *, header: bool = True, notes: Mapping[int, str] | None = None
+        self,
+        jobs: Sequence[Job],
+        *,
+        header: bool = True,
+        parts: bool = True,
+        notes: Mapping[int, str] | None = None,
     ) -> None:
         self._jobs = jobs
         self._header = header
+        self._parts = parts
         self._notes = notes or {}
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
@@ -55,7 +62,7 @@ class FileRows:
             sheets = f"{job.sheets:,}" if job.sheets else ""
             yield from _row(str(job.id), job.name, sheets, size(job.identity.size), name_cells, _PLAIN)
             yield from _progress(job.status, bytes_sent(job), job.identity.size, blunt)
-            for part in job.parts if len(job.parts) > 1 else ():
+            for part in job.parts if self._parts and len(job.parts) > 1 else ():
                 name = f"  part {part.index + 1} of {len(job.parts)}"
                 yield from _row("", name, f"{part.sheets:,}", size(part.size), name_cells, _style("dim"))
                 yield from _progress(part.status, part.bytes_sent, part.size, blunt)
@@ -100,7 +107,7 @@ def bar(share: float, cells: int, *, blunt: bool = False) -> list[Segment]:
     """A bar of so many columns; ``blunt``: for terminals that know ASCII alone."""
     halves = round(share * cells * 2)
     full = ("#" if blunt else "━") * (halves // 2) + ("" if blunt else "╸" * (halves % 2))
-    rest = ("." if blunt else "━") * (cells - len(full))
+    rest = ("." if blunt else "─") * (cells - len(full))  # thinner: tells without colours, too
     return [Segment(full, _style("green" if share >= 1 else "cyan")), Segment(rest, _style("bright_black"))]
 
 

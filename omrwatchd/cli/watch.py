@@ -1,174 +1,137 @@
-"""`omrwatchd status --watch`: the list with its bars, alive; plain lines where there is no terminal."""
+"""`omrwatchd status --watch`: the picture, alive; plain lines where there is no terminal."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import select
+import signal
+import socket
 import sys
 import termios
-import time
+import threading
 import tty
 from collections.abc import Iterator
-from datetime import datetime
+from types import FrameType
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console
 from rich.live import Live
-from rich.progress_bar import ProgressBar
-from rich.table import Table
-from rich.text import Text
 
-from omrwatchd.cli.render import clean, headline, shortened, size
-from omrwatchd.cli.rows import FileRows
-from omrwatchd.model import ACTIVE, FINAL, Job, Status, WorkerState
-from omrwatchd.queue.views import Snapshot, Views, bytes_sent
+from omrwatchd.cli.changes import Changes
+from omrwatchd.cli.frame import Frame
+from omrwatchd.cli.pace import Pace
+from omrwatchd.clock import Clock
+from omrwatchd.queue.views import Views
 
 FRAME_SECONDS = 0.25
 PLAIN_SECONDS = 1.0
+ROWS = 100
+"""Of each kind that are read: more than a screen has lines."""
 
 
-def watch(views: Views, cooldown_seconds: float) -> None:
-    """Show the queue until `q` or Ctrl-C."""
+def watch(views: Views, cooldown_seconds: float, clock: Clock) -> None:
+    """Show the queue until `q`, Ctrl-C, or the end of the terminal or pipe."""
     console = Console(highlight=False)
-    with contextlib.suppress(KeyboardInterrupt, BrokenPipeError):
-        if console.is_terminal and sys.stdin.isatty():
-            _alive(console, views, cooldown_seconds)
+    with contextlib.suppress(KeyboardInterrupt):
+        if console.is_terminal and not console.is_dumb_terminal:
+            _alive(console, views, cooldown_seconds, clock)
         else:
-            _plain(views)
+            _plain(views, clock)
 
 
-def _alive(console: Console, views: Views, cooldown_seconds: float) -> None:
-    with (
-        _keys() as pressed,
-        Live(console=console, screen=True, auto_refresh=False, vertical_overflow="crop") as live,
-    ):
+def _plain(views: Views, clock: Clock) -> None:
+    changes, never = Changes(clock.now()), threading.Event()
+    while True:
+        for line in changes.lines(views.overview(ROWS, clock.now())):
+            print(f"{_time(clock)} {line}", flush=True)
+        clock.wait(never, PLAIN_SECONDS)
+
+
+def _time(clock: Clock) -> str:
+    from datetime import datetime
+
+    return datetime.fromtimestamp(clock.now()).strftime("%H:%M:%S")
+
+
+def _alive(console: Console, views: Views, cooldown_seconds: float, clock: Clock) -> None:
+    pace = Pace(cooldown_seconds, clock.now())
+    with _Terminal() as terminal, Live(console=console, screen=True, auto_refresh=False) as live:
         while True:
-            snapshot = views.snapshot()
-            live.update(frame(snapshot, cooldown_seconds, console.size.height), refresh=True)
-            if pressed(FRAME_SECONDS) in ("q", "Q", "\x03"):
+            overview = views.overview(ROWS, pace.since)
+            pace.see(overview, clock.now())
+            live.update(Frame(overview, pace, cooldown_seconds, clock.now()), refresh=True)
+            if terminal.quits_within(FRAME_SECONDS):
                 return
+            if terminal.suspended:
+                live.stop()
+                terminal.sleep()
+                live.start()
+
+
+class _Terminal:
+    """Single keys and signals; afterwards the terminal is as it was."""
+
+    def __init__(self) -> None:
+        self._keys = sys.stdin.fileno() if sys.stdin is not None and sys.stdin.isatty() else None
+        self._bell, self._ringer = socket.socketpair()
+        self._undo = contextlib.ExitStack()
+        self.suspended = False
+
+    def __enter__(self) -> _Terminal:
+        with contextlib.ExitStack() as undo:
+            undo.callback(self._ringer.close)
+            undo.callback(self._bell.close)
+            undo.enter_context(_handled(self._on_signal))
+            self._bell.setblocking(False)
+            self._ringer.setblocking(False)
+            # a signal ends the wait for keys at once: a new size is drawn without delay
+            undo.callback(signal.set_wakeup_fd, signal.set_wakeup_fd(self._ringer.fileno()))
+            if self._keys is not None:
+                before = termios.tcgetattr(self._keys)
+                undo.callback(termios.tcsetattr, self._keys, termios.TCSADRAIN, before)
+                tty.setcbreak(self._keys)
+            self._undo = undo.pop_all()
+        return self
+
+    def __exit__(self, *_of: object) -> None:
+        self._undo.close()
+
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        if number == signal.SIGTSTP:
+            self.suspended = True
+        elif number != signal.SIGWINCH:
+            raise KeyboardInterrupt
+
+    def quits_within(self, seconds: float) -> bool:
+        """Wait so long, or until a key or a signal; whether it is the key that ends this."""
+        watched = [self._bell] if self._keys is None else [self._bell, self._keys]
+        ready, _, _ = select.select(watched, [], [], seconds)
+        if self._bell in ready:
+            self._bell.recv(1024)
+        if self._keys in ready and self._keys is not None:
+            pressed = os.read(self._keys, 1024)
+            return not pressed or b"q" in pressed.lower()
+        return False
+
+    def sleep(self) -> None:
+        """Ctrl-Z: the shell gets its terminal back until it says `fg`."""
+        self.suspended = False
+        shown = None if self._keys is None else termios.tcgetattr(self._keys)
+        if self._keys is not None and shown is not None:
+            echoing = [*shown]
+            echoing[3] |= termios.ECHO | termios.ICANON
+            termios.tcsetattr(self._keys, termios.TCSADRAIN, echoing)
+        os.kill(os.getpid(), signal.SIGSTOP)
+        if self._keys is not None:
+            tty.setcbreak(self._keys)
 
 
 @contextlib.contextmanager
-def _keys() -> Iterator[_Pressed]:
-    """Single keys from the terminal, which is as it was afterwards."""
-    before = termios.tcgetattr(sys.stdin)
+def _handled(handler: object) -> Iterator[None]:
+    numbers = (signal.SIGWINCH, signal.SIGTSTP, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, handler) for number in numbers}  # type: ignore[arg-type]
     try:
-        tty.setcbreak(sys.stdin)
-        yield _Pressed()
+        yield
     finally:
-        termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)
-
-
-class _Pressed:
-    def __call__(self, seconds: float) -> str:
-        """The key that was pressed within so many seconds; '' when none was."""
-        ready, _, _ = select.select([sys.stdin], [], [], seconds)
-        return sys.stdin.read(1) if ready else ""
-
-
-def frame(snapshot: Snapshot, cooldown_seconds: float, height: int) -> RenderableType:
-    """One picture of at most ``height`` lines: state, what goes on, what comes, what is finished."""
-    unfinished = [job for job in snapshot.jobs if job.status not in FINAL]
-    unfinished.sort(key=lambda job: job.status not in ACTIVE)
-    finished = [job for job in snapshot.jobs if job.status in FINAL]
-    room = max(3, height - 8 - min(4, len(snapshot.arriving)))
-    waiting_rows = _fitting_jobs(unfinished, max(2, room // 2))
-    room -= sum(map(_lines, waiting_rows))
-    rows: list[RenderableType] = [headline(snapshot.worker, cooldown_seconds), _outlook(snapshot, unfinished)]
-    if waiting_rows:
-        rows += [Text(""), FileRows(waiting_rows)]
-    if (more := len(unfinished) - len(waiting_rows)) > 0:
-        rows.append(Text(f"     … and {more} more", style="dim"))
-    rows += _arriving(snapshot)
-    newest = _fitting_jobs(finished[::-1], room)
-    if newest:
-        rows += [Text(""), Text("Finished, newest first", style="dim"), FileRows(newest, header=False)]
-    rows.append(Text("q ends this", style="dim"))
-    return Group(*rows)
-
-
-def _lines(job: Job) -> int:
-    """How many lines a job takes at 80 columns, nearly."""
-    problem = 0 if job.problem is None else 1 + len(job.problem.summary + job.problem.advice) // 74
-    return 1 + (len(job.parts) if len(job.parts) > 1 else 0) + problem + bool(job.batch_ids)
-
-
-def _fitting_jobs(jobs: list[Job], lines: int) -> list[Job]:
-    found: list[Job] = []
-    for job in jobs:
-        lines -= _lines(job)
-        if lines < 0 and found:
-            break
-        found.append(job)
-    return found
-
-
-def _outlook(snapshot: Snapshot, unfinished: list[Job]) -> RenderableType:
-    """A bar for the whole queue, how much is left, and how long that takes at the present rate."""
-    if not unfinished:
-        return Text("Nothing waits.", style="dim")
-    whole = sum(job.identity.size for job in unfinished)
-    left = sum(max(0, job.identity.size - bytes_sent(job)) for job in unfinished)
-    words = f"{len(unfinished)} to go, {size(left)} left"
-    rate = snapshot.worker.rate
-    if rate and snapshot.worker.state is WorkerState.UPLOADING:
-        active = next((job for job in unfinished if job.status is Status.UPLOADING), None)
-        if active is not None:
-            own = max(0, active.identity.size - bytes_sent(active))
-            words += f": this one in {_duration(own / rate)}"
-        words += f", all in {_duration(left / rate)}"
-    elif snapshot.worker.state in (WorkerState.HELD, WorkerState.PROCESSING) and snapshot.worker.since:
-        when = datetime.fromtimestamp(snapshot.worker.since).strftime("%Y-%m-%d %H:%M:%S")
-        words += f"; {snapshot.worker.state} since {when}"
-    grid = Table.grid(padding=(0, 1))
-    grid.add_row(
-        ProgressBar(total=max(1, whole), completed=whole - left, width=12),
-        Text(words, style="dim", overflow="fold"),
-    )
-    return grid
-
-
-def _arriving(snapshot: Snapshot) -> list[RenderableType]:
-    if not snapshot.arriving:
-        return []
-    lines: list[RenderableType] = [Text("")]
-    for file in snapshot.arriving[:2]:
-        words = f"{shortened(file.name, 28)}: {clean(file.why)}"
-        lines.append(Text(f"arriving {words}", style="dim", no_wrap=True, overflow="ellipsis"))
-    if (more := len(snapshot.arriving) - 2) > 0:
-        lines.append(Text(f"     … and {more} more arriving", style="dim"))
-    return lines
-
-
-def _duration(seconds: float) -> str:
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60}:{whole % 60:02} min"
-    return f"{whole // 3600}:{whole % 3600 // 60:02} h"
-
-
-def _plain(views: Views) -> None:
-    """One line a change: for pipes, logs, and terminals that are none."""
-    told: set[str] = set()
-    while True:
-        lines = _told_of(views.snapshot())
-        for line in lines:
-            if line not in told:
-                print(f"{datetime.now():%H:%M:%S} {line}", flush=True)
-        told = set(lines)
-        time.sleep(PLAIN_SECONDS)
-
-
-def _told_of(snapshot: Snapshot) -> list[str]:
-    worker = snapshot.worker
-    lines = [f"omrwatchd {worker.state}{f': {clean(worker.reason)}' if worker.reason else ''}"]
-    for job in snapshot.jobs:
-        line = f"{job.id} {clean(job.name)} {job.status}"
-        if job.status is Status.UPLOADING:
-            line += f" {bytes_sent(job) * 10 // max(1, job.identity.size) * 10} %"
-        if job.status in FINAL:
-            line += f" {clean(job.problem.summary) if job.problem else ', '.join(job.batch_ids)}"
-        lines.append(line)
-    return lines
+        for number, old in before.items():
+            signal.signal(number, old)

@@ -128,11 +128,11 @@ def test_watch_in_a_pipe_prints_plain_lines(machine: Machine) -> None:
     machine.await_summary(1)
     assert watching.stdout is not None
     lines: list[str] = []
-    while not any("scan.zip completed" in line for line in lines):
+    while not any("completed scan.zip" in line for line in lines):
         lines.append(watching.stdout.readline())
     watching.send_signal(signal.SIGINT)
     assert watching.wait(5) == 0
     watching.stdout.close()
-    assert any("scan.zip uploading" in line for line in lines)
+    assert any("uploading scan.zip" in line for line in lines)
     assert "\x1b" not in "".join(lines)
     assert machine.stop(process) == 0

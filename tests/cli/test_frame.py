@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from io import StringIO
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.cells import cell_len
+from rich.console import Console
+
+from omrwatchd.cli.changes import Changes
+from omrwatchd.cli.frame import Frame
+from omrwatchd.cli.pace import Pace
+from omrwatchd.errors import Problem
+from omrwatchd.model import Arriving, Job, Status, WorkerState
+from omrwatchd.queue.views import Amount, Overview, WorkerView
+from tests.cli.test_render import a_job
+
+NOW = 1_795_000_000.0
+MIB = 1024 * 1024
+NONE = Amount(0, 0, 0)
+
+
+def worker(state: WorkerState, **more: Any) -> WorkerView:
+    known: dict[str, Any] = {
+        "reason": None, "cooldown_left": 0.0, "heartbeat": NOW, "rate": None, "since": NOW - 75,
+    }  # fmt: skip
+    return WorkerView(state, **(known | more))
+
+
+def jobs(status: Status, count: int, **more: Any) -> tuple[Job, ...]:
+    names = ("Prüfung-日本語-" + "x" * 60 + ".zip", "a.zip")
+    return tuple(replace(a_job(names[n % 2], status, **more), id=n + 1) for n in range(count))
+
+
+def overview(state: WorkerView, **more: Any) -> Overview:
+    known: dict[str, Any] = {
+        "active": (), "waiting": (), "backlog": NONE, "ended": (), "ended_since": NONE, "arriving": (),
+    }  # fmt: skip
+    return Overview(worker=state, **(known | more))
+
+
+def drawn(seen: Overview, width: int = 80, height: int = 24, pace: Pace | None = None) -> list[str]:
+    pace = pace or Pace(5.0, NOW - 600)
+    pace.see(seen, NOW)
+    out = StringIO()
+    console = Console(file=out, width=width, height=height, force_terminal=False, highlight=False)
+    console.print(Frame(seen, pace, 5.0, NOW))
+    return out.getvalue().splitlines()
+
+
+def test_upload_shows_rate_and_time_left_for_the_file_and_for_all() -> None:
+    """100 MiB of which 50 are sent, at 10 MiB/s, and 20 files behind it: both times are said."""
+    [job] = jobs(Status.UPLOADING, 1, sent=80_000_000)
+    seen = overview(
+        worker(WorkerState.UPLOADING, rate=8_000_000.0),
+        active=(job,),
+        waiting=jobs(Status.PENDING, 20),
+        backlog=Amount(20, 1_600_000_000, 0),
+    )
+    text = drawn(seen)
+    assert text[0] == "omrwatchd uploading at 7.6 MiB/s"
+    assert "21 of 21 files to go, 1.56 GiB, 5:10 min left" in text[1]  # 210 s and 20 pauses of 5 s
+    assert "7.6 MiB/s, 10 s left" in text[5]
+    assert "50%" in text[4]
+
+
+def test_states_say_why_and_since_when() -> None:
+    """A hold with its reason and time, a cooldown with its bar, the gate's wait, a pause, no daemon."""
+    held = drawn(overview(worker(WorkerState.HELD, reason="The server can't be reached.")))
+    assert held[0].startswith("omrwatchd held for 1:15 min, since ")
+    assert "The server can't be reached. It goes on by itself" in held[1]
+    cooling = drawn(overview(worker(WorkerState.COOLDOWN, cooldown_left=2.5)))
+    assert cooling[0] == "omrwatchd cooldown  ━━━━━━━━━━──────────  2.5 s until the next upload"
+    gate = drawn(overview(worker(WorkerState.PROCESSING, reason="the server's OMR queue is busy")))
+    assert "the server's OMR queue is busy" in " ".join(line.strip() for line in gate)
+    assert "omrwatchd resume" in drawn(overview(worker(WorkerState.PAUSED)))[0]
+    assert "does not run" in drawn(overview(worker(WorkerState.STOPPED)))[0]
+
+
+def test_more_files_than_lines_are_counted() -> None:
+    """Of a thousand files the active one, the next ones, and the number of the others are shown."""
+    seen = overview(
+        worker(WorkerState.UPLOADING),
+        active=jobs(Status.UPLOADING, 1, sent=5),
+        waiting=jobs(Status.PENDING, 100),
+        backlog=Amount(1000, 10**9, 0),
+        ended=jobs(Status.COMPLETED, 50),
+    )
+    text = drawn(seen)
+    assert 22 <= len(text) <= 24
+    shown = sum("pending" in line for line in text)
+    assert shown > 3
+    assert f"… and {1000 - shown} more that wait" in "\n".join(text)
+    assert sum("completed" in line for line in text) > 1
+
+
+@given(
+    width=st.integers(60, 200),
+    height=st.integers(8, 60),
+    waiting=st.integers(0, 120),
+    ended=st.integers(0, 60),
+    arriving=st.integers(0, 9),
+)
+def test_a_picture_fits_its_terminal(
+    width: int, height: int, waiting: int, ended: int, arriving: int
+) -> None:
+    """Whatever there is to show, no line is wider and no picture is higher than the terminal."""
+    problem = Problem("refused", "The server said: " + "the task is closed " * 8, "Open it again.")
+    seen = overview(
+        worker(WorkerState.HELD, reason="The server can't be reached. " * 3),
+        active=jobs(Status.UPLOADING, 1, sent=9, parts=4),
+        waiting=jobs(Status.PENDING, min(100, waiting)),
+        backlog=Amount(waiting, waiting * 10**8, 0),
+        ended=jobs(Status.ERROR, ended, problem=problem),
+        arriving=tuple(Arriving(f"{n}" * 50, n, "still growing " * 9) for n in range(arriving)),
+    )
+    text = drawn(seen, width, height)
+    assert len(text) <= height
+    assert max(map(cell_len, text)) <= width
+    assert text[-1].startswith("q ends this")
+
+
+def test_pipe_gets_a_line_for_each_change_and_none_twice() -> None:
+    """First the state and how many wait; then each new file, each fifth of an upload, each end."""
+    changes = Changes(NOW)
+    idle = worker(WorkerState.UPLOADING)
+    old, new = (replace(a_job(f"{n}.zip", Status.PENDING), id=id, created_at=at)
+                for n, id, at in (("old", 1, NOW - 9), ("new", 2, NOW + 1)))  # fmt: skip
+    first = overview(idle, waiting=(old,), backlog=Amount(1, 10 * MIB, 0))
+    assert changes.lines(first) == ["omrwatchd uploading", "1 file to go, 10.0 MiB wait"]
+    assert changes.lines(first) == []
+    more = overview(idle, waiting=(old, new), backlog=Amount(2, 20 * MIB, 0))
+    assert changes.lines(more) == ["pending new.zip (id 2, 80 sheets, 152.6 MiB)"]
+    sent = [
+        overview(idle, active=(replace(a_job("new.zip", Status.UPLOADING, sent=share), id=2),))
+        for share in (70_000_000, 71_000_000, 100_000_000)
+    ]
+    said = [line for each in sent for line in changes.lines(each)]
+    assert [line.rpartition(" MiB) ")[2] for line in said] == ["40 %", "60 %"]
+    ended = replace(a_job("new.zip", Status.COMPLETED), id=2, delivered_at=9.0, finished_at=NOW + 5)
+    assert changes.lines(overview(idle, ended=(ended,)))[0].endswith(f"in 8 s: batch {'b' * 32}")
