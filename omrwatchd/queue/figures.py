@@ -12,8 +12,8 @@ from sqlalchemy import Connection, Row, and_, func, or_, select
 from omrwatchd.clock import Clock
 from omrwatchd.model import ACTIVE, Status, WorkerState
 from omrwatchd.queue.database import open_database, schema_version, usable
+from omrwatchd.queue.process import is_alive
 from omrwatchd.queue.schema import arriving, jobs, workers
-from omrwatchd.queue.workers import is_alive
 
 PATIENCE_SECONDS = 2.0
 """A lock is not waited for any longer: Prometheus gives up after 10 s."""
@@ -99,7 +99,7 @@ def _worker(connection: Connection, now: float) -> tuple[WorkerState, float | No
     row: Row[Any] | None = connection.execute(
         select(workers).order_by(workers.c.heartbeat.desc()).limit(1)
     ).first()
-    if row is None or not is_alive(row, now):
+    if row is None or not is_alive(row._mapping, now):
         return WorkerState.STOPPED, None, 0.0
     state = WorkerState(row.state)
     return state, row.since, float(row.rate or 0.0) if state is WorkerState.UPLOADING else 0.0

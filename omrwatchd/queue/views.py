@@ -16,8 +16,8 @@ from omrwatchd.queue.process import is_alive, is_here
 RECENT = 20
 """Finished jobs that `status` shows."""
 
-# Each is answered from an index, whatever the history (a test reads the plans). An ended job has a
-# finished_at, and no other job has one.
+# Each is answered from an index, whatever the history (a test reads the plans). What is listed as ended has
+# a finished_at, which no unfinished job has.
 _ACTIVE = "WHERE status IN ('processing', 'uploading')"
 _WAITING = "WHERE status = 'pending' ORDER BY priority, started_at IS NULL, id"
 _NEWEST = "WHERE finished_at IS NOT NULL AND NOT hidden ORDER BY finished_at DESC, id DESC LIMIT :limit"
@@ -29,7 +29,8 @@ _BACKLOG = """SELECT count(*), total(size), total(
     CASE WHEN started_at IS NULL THEN 0 ELSE (SELECT total(bytes_sent) FROM parts WHERE job_id = jobs.id) END
 ) FROM jobs WHERE status = 'pending'"""
 _ENDED_AMOUNT = "SELECT count(*), total(size), total(size) FROM jobs WHERE finished_at >= :since"
-_AHEAD = "SELECT count(*) FROM jobs WHERE finished_at IS NULL AND id < :id"
+_AHEAD = """SELECT (SELECT count(*) FROM jobs WHERE status = 'pending' AND id < :id)
+    + (SELECT count(*) FROM jobs WHERE status IN ('processing', 'uploading'))"""
 
 
 @dataclass(frozen=True, slots=True)

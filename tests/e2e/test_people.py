@@ -8,6 +8,11 @@ import os
 import shutil
 import signal
 import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
 
 from omrwatchd.receiver import Fault
 from omrwatchd.settings import MIB
@@ -42,6 +47,10 @@ def test_add_refuses_what_would_not_be_delivered(machine: Machine) -> None:
     for words, said, code in (
         (("letter.zip",), "not a complete ZIP", 1),
         (("absent.zip",), "can't be read", 1),
+        (("good.zip", "--sheets", "4"), "should hold 4 sheets, but there are 3", 1),
+        (("good.zip", "--type", "zip_no_qr"), "needs a task number", 1),
+        (("good.zip", "--type", "zip_qr"), "gives the upload_type 'zip_qr'", 1),
+        (("good.pdf.zip.part",), "can't be read", 1),
         (("good.zip", "--watch", "other"), "no [[watch]] named", 2),
     ):
         done = machine.call("add", *(str(machine.folder / w) if w.endswith("zip") else w for w in words))
@@ -53,6 +62,48 @@ def test_add_refuses_what_would_not_be_delivered(machine: Machine) -> None:
     again = machine.call("add", str(write_zip(good)))
     assert "is in" in again.stderr
     assert "already" in again.stderr
+
+
+def test_several_files_are_added_each_by_itself(machine: Machine) -> None:
+    """A bad one among them is named and fails the command; the others are taken, sidecars come along."""
+    config = (machine.folder / "config.toml").read_text()
+    (machine.folder / "config.toml").write_text(config + 'done_marker = "{name}.ready"\n')
+    for name in ("a.zip", "b.zip"):
+        write_zip(machine.folder / name)
+    (machine.folder / "a.zip.json").write_text('{"task_id": 7, "notes": "room 12"}')
+    (machine.folder / "bad.zip").write_bytes(b"PK\x05\x06")
+    done = machine.call(
+        "add", "--move", "--notes", "room 14", *(str(machine.folder / f"{n}.zip") for n in ("a", "bad", "b"))
+    )
+    assert done.returncode == 1
+    assert "bad.zip is not a complete ZIP" in done.stderr
+    assert done.stdout.count("is moved into") == 2
+    assert sorted(path.name for path in machine.folder.glob("*.zip*")) == ["bad.zip"]
+    assert machine.start("--until-idle").wait(30) == 0
+    said = {batch.filename: (batch.task_id, batch.notes) for batch in machine.receiver.batches}
+    assert said == {"a.zip": ("7", "room 14"), "b.zip": (None, "room 14")}
+    assert machine.names("drop") == []
+    again = machine.call("add", str(machine.folder / "done" / "a.zip"))
+    assert (again.returncode, "was delivered before, as a.zip" in again.stderr) == (1, True)
+
+
+def test_move_from_another_file_system(machine: Machine, other_file_system: Path) -> None:
+    """It is copied, compared, and only then taken away there."""
+    source = write_zip(other_file_system / "scan.zip", size=2 * MIB)
+    before = sha256(source)
+    assert "is moved into" in machine.call("add", "--move", str(source)).stdout
+    assert not source.exists()
+    assert sha256(machine.drop / "scan.zip") == before
+    assert machine.names("drop") == ["scan.zip"]
+
+
+@pytest.fixture
+def other_file_system() -> Iterator[Path]:
+    """Memory, where the tests' own folder is on a disk."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        if os.stat(folder).st_dev == os.stat(tempfile.gettempdir()).st_dev:
+            pytest.skip("there is no second file system")
+        yield Path(folder)
 
 
 def test_reset_empties_the_list_and_leaves_the_files(machine: Machine) -> None:
