@@ -69,8 +69,8 @@ def add(
     if move and beside is not None:
         _remove_sidecar(beside)
     how = "moved" if move else "copied"
-    counted = f"{sheets:,} sheet{'' if sheets == 1 else 's'}"
-    return f"{name} ({counted}) is {how} into {watch.drop}; it is queued when it has settled."
+    about = f"{name} ({sheets:,} sheet{'' if sheets == 1 else 's'})"
+    return f"{about} is {how} into {watch.drop}; it is queued when it has settled."
 
 
 def _watch(settings: Settings, name: str) -> Watch:

@@ -25,6 +25,9 @@ _ENDED_SINCE = "WHERE finished_at >= :since ORDER BY finished_at, id"
 _DELIVERED = (
     "WHERE fingerprint = :fingerprint AND delivered_at IS NOT NULL ORDER BY delivered_at DESC LIMIT 1"
 )
+_KNOWN = (
+    "WHERE fingerprint = :fingerprint ORDER BY status = 'completed' DESC, delivered_at DESC, id DESC LIMIT 1"
+)
 _BACKLOG = """SELECT count(*), total(size), total(
     CASE WHEN started_at IS NULL THEN 0 ELSE (SELECT total(bytes_sent) FROM parts WHERE job_id = jobs.id) END
 ) FROM jobs WHERE status = 'pending'"""
@@ -201,6 +204,12 @@ class Views:
         """The latest job whose every sheet became part of a batch, and whose content this is."""
         with glance(self._file) as queue:
             found = [] if queue is None else queue.jobs(_DELIVERED, {"fingerprint": fingerprint})
+        return found[0] if found else None
+
+    def known(self, fingerprint: str) -> Job | None:
+        """The job that tells most of this content: the latest delivered one, else the latest."""
+        with glance(self._file) as queue:
+            found = [] if queue is None else queue.jobs(_KNOWN, {"fingerprint": fingerprint})
         return found[0] if found else None
 
     def about(self, path: bytes) -> FileView:

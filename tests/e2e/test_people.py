@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import os
 import shutil
 import signal
@@ -151,19 +152,54 @@ def test_safe_to_shred(machine: Machine) -> None:
     assert "3 of 5 ZIPs are NOT delivered" in done.stdout
 
 
+def test_loose_pictures_and_what_only_waits_are_not_safe(machine: Machine) -> None:
+    """Pictures that nobody delivered, a ZIP that still waits, a folder that can't be read: all are named."""
+    process = machine.start()
+    until(lambda: machine.status()["worker"]["state"] == "idle")
+    machine.call("pause")
+    write_zip(machine.drop / "waits.zip")
+    until(lambda: machine.status()["jobs"])
+    (machine.folder / "old").mkdir()
+    (machine.folder / "old" / "page-1.jpg").write_bytes(b"picture")
+    (machine.folder / "old" / "letter.txt").write_text("no scan")
+    shutil.copy(machine.drop / "waits.zip", machine.folder / "old")
+    done = machine.call("summary", "--verify", str(machine.folder / "old"))
+    assert done.returncode == 1
+    assert "MISSING  waits.zip: its delivery is not complete (id 1 is pending)" in done.stdout
+    assert "MISSING  ./: its 1 sheets are in no delivered batch" in done.stdout
+    machine.call("resume")
+    machine.await_summary(1)
+    (machine.folder / "old" / "page-1.jpg").unlink()
+    done = machine.call("summary", "--verify", str(machine.folder / "old"))
+    assert (done.returncode, "All 1 ZIPs" in done.stdout) == (0, True)
+    (machine.folder / "empty").mkdir()
+    assert machine.call("summary", "--verify", str(machine.folder / "empty")).returncode == 1
+    assert machine.stop(process) == 0
+
+
 def test_summary_opens_rightly_in_a_spreadsheet(machine: Machine) -> None:
     """Names that begin like formulas, with quotes and line breaks, are text; totals stand below the table."""
     write_zip(machine.drop / '=HYPERLINK("x").zip')
     write_zip(machine.drop / "zwei\nZeilen.zip")
+    write_zip(machine.drop / 'Prüfung „A", 学.zip')
     (machine.drop / "bad.zip").write_text("no")
     machine.configure(give_up=1)
     assert machine.start("--until-idle").wait(30) == 0
-    rows = list(csv.DictReader(io.StringIO(machine.call("summary", "--format", "csv").stdout)))
+    plain = os.environ | {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done = subprocess.run(
+        machine.command("summary", "--format", "csv"), capture_output=True, env=plain, check=True
+    )
+    assert done.stdout.startswith("\ufeffid,name,".encode())
+    assert done.stdout.count(b"\r\n") == done.stdout.count(b"\n") == 5
+    rows = list(csv.DictReader(io.StringIO(done.stdout.decode("utf-8-sig"))))
+    assert 'Prüfung „A", 学.zip' in {row["name"] for row in rows}
     assert {row["name"] for row in rows} >= {'\'=HYPERLINK("x").zip', "zwei\\nZeilen.zip"}
     assert {row["status"] for row in rows} == {"completed", "error"}
     table = machine.call("summary", "--since", "today").stdout
-    assert "3 files: 2 delivered with 6 sheets" in table
+    assert "4 files: 3 delivered with 9 sheets" in table
     assert "1 failed" in table
+    lines = machine.call("summary", "--format", "json").stdout.splitlines()
+    assert [json.loads(line)["status"] for line in lines].count("completed") == 3
     assert "0 files" in machine.call("summary", "--since", "2099-01-01").stdout
     assert machine.call("summary", "--since", "yesterweek").returncode == 2
 
