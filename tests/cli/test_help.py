@@ -3,12 +3,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from omrwatchd import __version__
 from omrwatchd.cli.main import app
+from omrwatchd.queue.database import open_database
 
 COMMANDS = sorted(command.callback.__name__ for command in app.registered_commands if command.callback)
 
@@ -42,3 +44,22 @@ def test_the_shell_completes_commands(shell: str) -> None:
     }  # fmt: skip
     done = subprocess.run(program, env=asked, capture_output=True, text=True, check=False)
     assert "prioritise" in done.stdout
+
+
+def test_status_starts_light(tmp_path: Path) -> None:
+    """`status` answers at once because it imports none of what the daemon works with."""
+    config = tmp_path / "config.toml"
+    config.write_text(
+        f'[server]\nbase_url = "http://127.0.0.1:9"\n[queue]\npath = "{tmp_path}/queue.db"\n'
+        f'[[watch]]\ndrop = "{tmp_path}/drop"\n'
+    )
+    open_database(tmp_path / "queue.db", create=True).dispose()
+    program = (
+        "import sys; from omrwatchd.cli.main import app\n"
+        f"try: app(['--config', {str(config)!r}, 'status'])\nexcept SystemExit as end: assert not end.code\n"
+        "print({name.partition('.')[0] for name in sys.modules})"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert "No files." in done.stdout
+    for heavy in ("sqlalchemy", "alembic", "httpx", "watchdog", "structlog", "prometheus_client"):
+        assert f"'{heavy}'" not in done.stdout

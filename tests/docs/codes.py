@@ -40,6 +40,8 @@ def _named_elsewhere(first: ast.expr, tree: ast.Module, file: Path) -> set[str]:
     """A code that is handed on is another Problem's own, a row's, or stands in a table of (code, words)."""
     if isinstance(first, ast.Attribute) and first.attr in ("code", "error_code"):
         return set()
+    if isinstance(first, ast.Subscript) and ast.unparse(first.slice) == "'error_code'":
+        return set()
     assert isinstance(first, ast.Name), f"{file}: a Problem's code can't be told: {ast.unparse(first)}"
     tables = [node.value for node in tree.body if isinstance(node, ast.Assign)]
     found = {
