@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from omrwatchd.cli.pace import counted, duration, files_left
-from omrwatchd.cli.rows import clean, size
+from omrwatchd.cli.pace import duration, files_left
+from omrwatchd.cli.rows import clean, counted, size
 from omrwatchd.model import FINAL, Job, Status, WorkerState
 from omrwatchd.queue.views import Overview, bytes_sent
 

@@ -10,8 +10,8 @@ from rich.padding import Padding
 from rich.segment import Segment
 from rich.text import Text
 
-from omrwatchd.cli.pace import Pace, bytes_in_all, bytes_left, counted, duration, files_left
-from omrwatchd.cli.rows import ID_CELLS, FileRows, bar, clean, percent, shortened, size
+from omrwatchd.cli.pace import Pace, bytes_in_all, bytes_left, duration, files_left
+from omrwatchd.cli.rows import ID_CELLS, FileRows, bar, clean, counted, percent, shortened, size
 from omrwatchd.model import Job, Status, WorkerState
 from omrwatchd.queue.views import Overview, bytes_sent
 

@@ -120,9 +120,17 @@ def add(
         "sheets": sheets,
     }  # fmt: skip
     metadata = {key: value for key, value in given.items() if value not in ("", None)}
-    settings = _settings()
+    settings, views, refused = _settings(), _views(), False
     for file in files:
-        print(add_file(settings, file, watch, metadata, move=move).words)
+        try:
+            print(add_file(settings, views, file, watch, metadata, move=move))
+        except Problem as problem:
+            if problem.code.startswith("usage_"):
+                raise
+            refused = True
+            _complain(problem)
+    if refused:
+        raise typer.Exit(EXIT_FAILED)
 
 
 @app.command(epilog="Example: omrwatchd status --watch")
@@ -347,6 +355,12 @@ def _refuse_unless_ready(settings: Settings) -> None:
         raise typer.Exit(EXIT_USAGE)
 
 
+def _complain(problem: Problem) -> None:
+    # the sentence may quote names from the file system that no terminal's encoding knows
+    words = f"omrwatchd: {problem.sentence()}".encode("utf-8", "backslashreplace").decode("utf-8")
+    print(words, file=sys.stderr)
+
+
 def entry() -> NoReturn:
     """The program: a Problem becomes one sentence and an exit code."""
     gc.set_threshold(
@@ -355,9 +369,7 @@ def entry() -> NoReturn:
     try:
         app()
     except Problem as problem:
-        # the sentence may quote names from the file system that no terminal's encoding knows
-        words = f"omrwatchd: {problem.sentence()}".encode("utf-8", "backslashreplace").decode("utf-8")
-        print(words, file=sys.stderr)
+        _complain(problem)
         sys.exit(EXIT_USAGE if problem.code.startswith(("config_", "usage_")) else EXIT_FAILED)
     except BrokenPipeError:
         sys.exit(EXIT_FAILED)

@@ -53,11 +53,6 @@ def bytes_in_all(overview: Overview) -> int:
     return active + overview.backlog.size + overview.ended_since.size
 
 
-def counted(number: int, noun: str) -> str:
-    """'1 file', '1,003 files'."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
 def duration(seconds: float) -> str:
     """As people say it."""
     whole = round(seconds)

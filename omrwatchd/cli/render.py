@@ -9,7 +9,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from omrwatchd.cli.rows import NAME_CELLS, FileRows, clean, shortened, size
+from omrwatchd.cli.rows import NAME_CELLS, FileRows, clean, counted, shortened, size
 from omrwatchd.model import Job, Status, WorkerState
 from omrwatchd.queue.views import Snapshot, WorkerView
 
@@ -64,7 +64,8 @@ def summary_table(jobs: Sequence[Job]) -> RenderableType:
     """Finished files, and a line of totals."""
     delivered = [job for job in jobs if job.status is Status.COMPLETED]
     sheets, amount = sum(j.sheets for j in delivered), sum(j.identity.size for j in delivered)
-    totals = Text(f"{len(jobs)} files: {len(delivered)} delivered with {sheets} sheets and {size(amount)}")
+    totals = Text(f"{counted(len(jobs), 'file')}: {len(delivered):,} delivered with ")
+    totals.append(f"{counted(sheets, 'sheet')} and {size(amount)}")
     failed = len(jobs) - len(delivered)
-    totals.append(f", {failed} failed", style="bold red" if failed else "")
+    totals.append(f", {failed:,} failed", style="bold red" if failed else "")
     return Group(FileRows(jobs), Text(""), totals)

@@ -144,3 +144,8 @@ def shortened(name: str, cells: int) -> str:
     while cell_len(tail) > cells // 2:
         tail = tail[1:]
     return f"{head}…{tail}"
+
+
+def counted(number: int, noun: str) -> str:
+    """'1 file', '1,003 files'."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

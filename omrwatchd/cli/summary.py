@@ -23,6 +23,8 @@ _COLUMNS = (
     "queued", "delivered", "finished",
 )  # fmt: skip
 
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+
 
 def show(views: Views, since: str, form: str) -> None:
     """Print the files that ended at or after ``since``.
@@ -61,6 +63,9 @@ def _moment(words: str, now: float) -> float:
 
 
 def _write_csv(jobs: list[Job]) -> None:
+    """RFC 4180, in UTF-8 whatever the terminal's encoding, with the mark by which Excel knows it."""
+    sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace", newline="")  # type: ignore[union-attr]
+    sys.stdout.write("\N{BYTE ORDER MARK}")
     writer = csv.writer(sys.stdout)
     writer.writerow(_COLUMNS)
     for job in jobs:
@@ -72,7 +77,7 @@ def _write_csv(jobs: list[Job]) -> None:
 
 
 def _defused(value: object) -> object:
-    """Text that a spreadsheet would take for a formula gets an apostrophe before it."""
-    if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")):
+    """Text that a spreadsheet would take for a formula gets an apostrophe before it (OWASP)."""
+    if isinstance(value, str) and value.startswith(_FORMULA):
         return "'" + value
     return value

@@ -11,7 +11,7 @@ from omrwatchd.delivery.summary import SummaryLog
 from omrwatchd.errors import Problem
 from omrwatchd.events import Announce
 from omrwatchd.model import Job, Status
-from omrwatchd.queue.control import CANCELLED
+from omrwatchd.queue.control import cancelled
 from omrwatchd.queue.store import Store, gone
 
 RETRY_SECONDS = 30.0
@@ -49,7 +49,7 @@ class Closing:
 
     def cancel(self, job: Job) -> None:
         """An operator's word ends it; what became a batch stays one."""
-        self._abort(job, _cancelled_delivered(job) if job.delivered_at is not None else CANCELLED)
+        self._abort(job, cancelled(job))
 
     def source_gone(self, job: Job) -> None:
         """The file was taken away while it waited."""
@@ -109,12 +109,3 @@ class Closing:
                 self._announce(events.SummaryDelayed(reason))
                 return
             self._store.note(job.id, summary_at=self._clock.now())
-
-
-def _cancelled_delivered(job: Job) -> Problem:
-    return Problem(
-        CANCELLED.code,
-        f"An operator cancelled it while its processing was awaited; it is on the server as batch "
-        f"{', '.join(job.batch_ids)}.",
-        "Start its processing on the server, or `omrwatchd retry`.",
-    )

@@ -9,7 +9,7 @@ from omrwatchd.errors import Problem
 from omrwatchd.intake.inspect import Content, Unfinished, inspect_folder, inspect_zip
 from omrwatchd.intake.route import Route, check_count, read_sidecar, route
 from omrwatchd.intake.scan import Found
-from omrwatchd.model import Identity, NewJob, UploadType, display_name
+from omrwatchd.model import Identity, Job, NewJob, UploadType, display_name
 from omrwatchd.queue.store import Store
 from omrwatchd.settings import Settings, Watch
 from omrwatchd.sheets.companions import marker_of, read_beside
@@ -44,6 +44,15 @@ class NotWhole:
 
 
 Outcome = Admitted | Refused | NotYet | NotWhole
+
+
+def duplicate(name: str, earlier: Job) -> Problem:
+    """What is said of a content that was delivered before."""
+    return Problem(
+        "duplicate",
+        f"{name} was delivered before, as {earlier.name} (batch {', '.join(earlier.batch_ids)}).",
+        "Nothing is owed if it is the same exam; else scan it again.",
+    )
 
 
 class Admission:
@@ -135,11 +144,7 @@ class Admission:
             return
         earlier = self._store.delivered_before(job.fingerprint)
         if earlier is not None:
-            raise Problem(
-                "duplicate",
-                f"{job.name} was delivered before, as {earlier.name} (batch {', '.join(earlier.batch_ids)}).",
-                "Nothing is owed if it is the same exam; else scan it again.",
-            )
+            raise duplicate(job.name, earlier)
 
     def refuse(self, found: Found, problem: Problem) -> Refused:
         """Give a file up; the worker files it under failed/ with the reason."""

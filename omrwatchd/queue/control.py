@@ -25,6 +25,18 @@ CANCELLED = Problem(
 )
 
 
+def cancelled(job: Job) -> Problem:
+    """What is said of a cancelled job; what became a batch stays one."""
+    if job.delivered_at is None:
+        return CANCELLED
+    return Problem(
+        CANCELLED.code,
+        f"An operator cancelled it while its processing was awaited; it is on the server as batch "
+        f"{', '.join(job.batch_ids)}.",
+        "Start its processing on the server, or `omrwatchd retry`.",
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Done:
     """What a command did, in words."""
@@ -57,7 +69,7 @@ class Control:
                 job_id,
                 status=Status.ABORTED,
                 finished_at=self._clock.now(),
-                **problem_columns(CANCELLED),
+                **problem_columns(cancelled(job)),
             )
             connection.execute(
                 update(parts)

@@ -16,8 +16,8 @@ from omrwatchd.queue.process import is_alive, is_here
 RECENT = 20
 """Finished jobs that `status` shows."""
 
-# Each is answered from an index, whatever the history (a test reads the plans). An ended job has a
-# finished_at, and no other job has one.
+# Each is answered from an index, whatever the history (a test reads the plans). What is listed as ended has
+# a finished_at, which no unfinished job has.
 _ACTIVE = "WHERE status IN ('processing', 'uploading')"
 _WAITING = "WHERE status = 'pending' ORDER BY priority, started_at IS NULL, id"
 _NEWEST = "WHERE finished_at IS NOT NULL AND NOT hidden ORDER BY finished_at DESC, id DESC LIMIT :limit"
@@ -25,11 +25,15 @@ _ENDED_SINCE = "WHERE finished_at >= :since ORDER BY finished_at, id"
 _DELIVERED = (
     "WHERE fingerprint = :fingerprint AND delivered_at IS NOT NULL ORDER BY delivered_at DESC LIMIT 1"
 )
+_KNOWN = (
+    "WHERE fingerprint = :fingerprint ORDER BY status = 'completed' DESC, delivered_at DESC, id DESC LIMIT 1"
+)
 _BACKLOG = """SELECT count(*), total(size), total(
     CASE WHEN started_at IS NULL THEN 0 ELSE (SELECT total(bytes_sent) FROM parts WHERE job_id = jobs.id) END
 ) FROM jobs WHERE status = 'pending'"""
 _ENDED_AMOUNT = "SELECT count(*), total(size), total(size) FROM jobs WHERE finished_at >= :since"
-_AHEAD = "SELECT count(*) FROM jobs WHERE finished_at IS NULL AND id < :id"
+_AHEAD = """SELECT (SELECT count(*) FROM jobs WHERE status = 'pending' AND id < :id)
+    + (SELECT count(*) FROM jobs WHERE status IN ('processing', 'uploading'))"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +204,12 @@ class Views:
         """The latest job whose every sheet became part of a batch, and whose content this is."""
         with glance(self._file) as queue:
             found = [] if queue is None else queue.jobs(_DELIVERED, {"fingerprint": fingerprint})
+        return found[0] if found else None
+
+    def known(self, fingerprint: str) -> Job | None:
+        """The job that tells most of this content: the latest delivered one, else the latest."""
+        with glance(self._file) as queue:
+            found = [] if queue is None else queue.jobs(_KNOWN, {"fingerprint": fingerprint})
         return found[0] if found else None
 
     def about(self, path: bytes) -> FileView:

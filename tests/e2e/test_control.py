@@ -72,3 +72,50 @@ def test_wrong_words_get_one_sentence(machine: Machine) -> None:
         assert result.returncode == code, result.stderr
         assert "Traceback" not in result.stderr
     assert "no file with the id 9" in machine.call("cancel", "9").stderr
+
+
+def test_cancel_of_a_delivered_file_while_stopped_names_its_batch(machine: Machine) -> None:
+    """Stopped at the gate, then cancelled: the record and the text beside the ZIP name its batch."""
+    text = (machine.folder / "config.toml").read_text()
+    gate = '[processing]\nstatus_path = "/processing/status"\nbusy_field = "queue.busy"\npoll_seconds = 1\n'
+    (machine.folder / "config.toml").write_text(gate + text)
+    machine.receiver.busy_polls = 1000
+    write_zip(machine.drop / "scan.zip")
+    process = machine.start()
+    until(lambda: machine.status()["worker"]["state"] == "processing")
+    assert machine.stop(process) == 0
+    assert "put into the failed folder" in machine.call("cancel", "1").stdout
+    machine.start()
+    [line] = machine.await_summary(1)
+    assert (line["status"], len(line["batch_ids"])) == ("aborted", 1)
+    assert "it is on the server as batch" in line["error"]["summary"]
+    assert line["batch_ids"][0] in (machine.folder / "failed" / "scan.zip.error.txt").read_text()
+
+
+def test_commands_say_what_they_did_or_why_not(machine: Machine) -> None:
+    """Each command on a delivered file: what makes no sense there is one sentence and exit code 1."""
+    process = machine.start()
+    write_zip(machine.drop / "scan.zip")
+    machine.await_summary(1)
+    for words, said in (
+        (("cancel", "1"), "scan.zip is completed and can't be cancelled."),
+        (("retry", "1"), "scan.zip is completed and can't be tried again."),
+        (("prioritise", "1"), "scan.zip is completed and can't be moved up."),
+        (("remove", "7"), "There is no file with the id 7."),
+    ):
+        done = machine.call(*words)
+        assert (done.returncode, done.stdout, said in done.stderr) == (1, "", True), done.stderr
+        assert done.stderr.count("\n") == 1
+    for words, said in (
+        (("retry", "--failed"), "Nothing has failed."),
+        (("pause",), "Paused"),
+        (("resume",), "goes on"),
+        (("reset", "--yes"), "0 files are taken off"),
+        (("remove", "1"), "scan.zip is removed from the list."),
+    ):
+        done = machine.call(*words)
+        assert (done.returncode, done.stderr, said in done.stdout) == (0, "", True), done.stdout
+    asked = machine.call("reset")
+    assert asked.returncode == 1
+    assert machine.status()["jobs"] == []
+    assert machine.stop(process) == 0

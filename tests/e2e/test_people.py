@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import os
 import shutil
 import signal
 import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
 
 from omrwatchd.receiver import Fault
 from omrwatchd.settings import MIB
@@ -42,6 +48,10 @@ def test_add_refuses_what_would_not_be_delivered(machine: Machine) -> None:
     for words, said, code in (
         (("letter.zip",), "not a complete ZIP", 1),
         (("absent.zip",), "can't be read", 1),
+        (("good.zip", "--sheets", "4"), "should hold 4 sheets, but there are 3", 1),
+        (("good.zip", "--type", "zip_no_qr"), "needs a task number", 1),
+        (("good.zip", "--type", "zip_qr"), "gives the upload_type 'zip_qr'", 1),
+        (("good.pdf.zip.part",), "can't be read", 1),
         (("good.zip", "--watch", "other"), "no [[watch]] named", 2),
     ):
         done = machine.call("add", *(str(machine.folder / w) if w.endswith("zip") else w for w in words))
@@ -53,6 +63,48 @@ def test_add_refuses_what_would_not_be_delivered(machine: Machine) -> None:
     again = machine.call("add", str(write_zip(good)))
     assert "is in" in again.stderr
     assert "already" in again.stderr
+
+
+def test_several_files_are_added_each_by_itself(machine: Machine) -> None:
+    """A bad one among them is named and fails the command; the others are taken, sidecars come along."""
+    config = (machine.folder / "config.toml").read_text()
+    (machine.folder / "config.toml").write_text(config + 'done_marker = "{name}.ready"\n')
+    for name in ("a.zip", "b.zip"):
+        write_zip(machine.folder / name)
+    (machine.folder / "a.zip.json").write_text('{"task_id": 7, "notes": "room 12"}')
+    (machine.folder / "bad.zip").write_bytes(b"PK\x05\x06")
+    done = machine.call(
+        "add", "--move", "--notes", "room 14", *(str(machine.folder / f"{n}.zip") for n in ("a", "bad", "b"))
+    )
+    assert done.returncode == 1
+    assert "bad.zip is not a complete ZIP" in done.stderr
+    assert done.stdout.count("is moved into") == 2
+    assert sorted(path.name for path in machine.folder.glob("*.zip*")) == ["bad.zip"]
+    assert machine.start("--until-idle").wait(30) == 0
+    said = {batch.filename: (batch.task_id, batch.notes) for batch in machine.receiver.batches}
+    assert said == {"a.zip": ("7", "room 14"), "b.zip": (None, "room 14")}
+    assert machine.names("drop") == []
+    again = machine.call("add", str(machine.folder / "done" / "a.zip"))
+    assert (again.returncode, "was delivered before, as a.zip" in again.stderr) == (1, True)
+
+
+def test_move_from_another_file_system(machine: Machine, other_file_system: Path) -> None:
+    """It is copied, compared, and only then taken away there."""
+    source = write_zip(other_file_system / "scan.zip", size=2 * MIB)
+    before = sha256(source)
+    assert "is moved into" in machine.call("add", "--move", str(source)).stdout
+    assert not source.exists()
+    assert sha256(machine.drop / "scan.zip") == before
+    assert machine.names("drop") == ["scan.zip"]
+
+
+@pytest.fixture
+def other_file_system() -> Iterator[Path]:
+    """Memory, where the tests' own folder is on a disk."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        if os.stat(folder).st_dev == os.stat(tempfile.gettempdir()).st_dev:
+            pytest.skip("there is no second file system")
+        yield Path(folder)
 
 
 def test_reset_empties_the_list_and_leaves_the_files(machine: Machine) -> None:
@@ -100,19 +152,54 @@ def test_safe_to_shred(machine: Machine) -> None:
     assert "3 of 5 ZIPs are NOT delivered" in done.stdout
 
 
+def test_loose_pictures_and_what_only_waits_are_not_safe(machine: Machine) -> None:
+    """Pictures that nobody delivered, a ZIP that still waits, a folder that can't be read: all are named."""
+    process = machine.start()
+    until(lambda: machine.status()["worker"]["state"] == "idle")
+    machine.call("pause")
+    write_zip(machine.drop / "waits.zip")
+    until(lambda: machine.status()["jobs"])
+    (machine.folder / "old").mkdir()
+    (machine.folder / "old" / "page-1.jpg").write_bytes(b"picture")
+    (machine.folder / "old" / "letter.txt").write_text("no scan")
+    shutil.copy(machine.drop / "waits.zip", machine.folder / "old")
+    done = machine.call("summary", "--verify", str(machine.folder / "old"))
+    assert done.returncode == 1
+    assert "MISSING  waits.zip: its delivery is not complete (id 1 is pending)" in done.stdout
+    assert "MISSING  ./: its 1 sheets are in no delivered batch" in done.stdout
+    machine.call("resume")
+    machine.await_summary(1)
+    (machine.folder / "old" / "page-1.jpg").unlink()
+    done = machine.call("summary", "--verify", str(machine.folder / "old"))
+    assert (done.returncode, "All 1 ZIPs" in done.stdout) == (0, True)
+    (machine.folder / "empty").mkdir()
+    assert machine.call("summary", "--verify", str(machine.folder / "empty")).returncode == 1
+    assert machine.stop(process) == 0
+
+
 def test_summary_opens_rightly_in_a_spreadsheet(machine: Machine) -> None:
     """Names that begin like formulas, with quotes and line breaks, are text; totals stand below the table."""
     write_zip(machine.drop / '=HYPERLINK("x").zip')
     write_zip(machine.drop / "zwei\nZeilen.zip")
+    write_zip(machine.drop / 'Prüfung „A", 学.zip')
     (machine.drop / "bad.zip").write_text("no")
     machine.configure(give_up=1)
     assert machine.start("--until-idle").wait(30) == 0
-    rows = list(csv.DictReader(io.StringIO(machine.call("summary", "--format", "csv").stdout)))
+    plain = os.environ | {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done = subprocess.run(
+        machine.command("summary", "--format", "csv"), capture_output=True, env=plain, check=True
+    )
+    assert done.stdout.startswith("\ufeffid,name,".encode())
+    assert done.stdout.count(b"\r\n") == done.stdout.count(b"\n") == 5
+    rows = list(csv.DictReader(io.StringIO(done.stdout.decode("utf-8-sig"))))
+    assert 'Prüfung „A", 学.zip' in {row["name"] for row in rows}
     assert {row["name"] for row in rows} >= {'\'=HYPERLINK("x").zip', "zwei\\nZeilen.zip"}
     assert {row["status"] for row in rows} == {"completed", "error"}
     table = machine.call("summary", "--since", "today").stdout
-    assert "3 files: 2 delivered with 6 sheets" in table
+    assert "4 files: 3 delivered with 9 sheets" in table
     assert "1 failed" in table
+    lines = machine.call("summary", "--format", "json").stdout.splitlines()
+    assert [json.loads(line)["status"] for line in lines].count("completed") == 3
     assert "0 files" in machine.call("summary", "--since", "2099-01-01").stdout
     assert machine.call("summary", "--since", "yesterweek").returncode == 2
 
