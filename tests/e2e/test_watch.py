@@ -103,7 +103,7 @@ def test_a_new_size_is_drawn_at_once(machine: Machine, terminal: Terminal) -> No
     terminal.seen = b""
     terminal.resize(10, 34)
     os.kill(process.pid, signal.SIGWINCH)
-    until(lambda: 0 < widest(terminal.read()) <= 34, 2, "a narrow picture")
+    until(lambda: 0 < widest(terminal.read()) <= 34, 10, "a narrow picture")
     terminal.press(b"\x03")
     assert process.wait(5) == 0
     assert NORMAL_SCREEN in terminal.read()
