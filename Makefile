@@ -3,7 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint clean
+.PHONY: demo test test-systemd lint install uninstall clean
+export DESTDIR PREFIX SYSTEM_PYTHON EXTRAS PIP_FLAGS
 .DEFAULT_GOAL := test
 
 $(VENV)/.installed: pyproject.toml
@@ -24,6 +25,13 @@ lint: $(VENV)/.installed
 
 test: lint
 	$(BIN)/python -m pytest
+
+# a real systemd in a container; says what it needs
+test-systemd: $(VENV)/.installed
+	OMRWATCHD_TEST_SYSTEMD=1 $(BIN)/python -m pytest -n 0 -s -v --timeout=1800 tests/systemd
+
+install uninstall:
+	@deploy/install.sh $@
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
