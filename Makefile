@@ -3,7 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint install uninstall clean
+export DESTDIR PREFIX SYSTEM_PYTHON EXTRAS PIP_FLAGS
 .DEFAULT_GOAL := test
 
 $(VENV)/.installed: pyproject.toml
@@ -24,6 +25,9 @@ lint: $(VENV)/.installed
 
 test: lint
 	$(BIN)/python -m pytest
+
+install uninstall:
+	@deploy/install.sh $@
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -54,6 +54,35 @@ class DaemonStarted(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class ConfigReloaded(Event):
+    """A SIGHUP, and the configuration is good: what was under way goes on under the new one."""
+
+    file: str
+    queue: str
+    watches: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigRefused(Event):
+    """A SIGHUP, and the configuration is wrong: the old one stays in effect."""
+
+    level: ClassVar[str] = "error"
+    file: str
+    code: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadSilent(Event):
+    """No sign of life for longer than any step should take: systemd's watchdog is fed no more."""
+
+    level: ClassVar[str] = "critical"
+    thread: str
+    seconds: float
+    stack: str
+
+
+@dataclass(frozen=True, slots=True)
 class DaemonStopping(Event):
     reason: str
 

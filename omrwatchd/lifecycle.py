@@ -21,6 +21,10 @@ class Service(ABC):
         self.name = name
         self.bell = threading.Event()
         self._on_death = on_death
+        self.signs = 0
+        """Of life: the thread's own count of its steps. That it grows is what the watchdog goes by."""
+        self.rest_seconds = 0.0
+        """How long the thread means to be silent after its latest sign."""
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._main, name=name, daemon=True)
 
@@ -40,7 +44,19 @@ class Service(ABC):
 
     @property
     def stopping(self) -> bool:
+        """For the thread itself, between two steps: that it asks is a sign of life."""
+        self.sign()
         return self._stopping.is_set()
+
+    def sign(self, rest_seconds: float = 0.0) -> None:
+        """By the thread itself: it lives, and is at rest for so long now if it says so."""
+        self.rest_seconds = rest_seconds
+        self.signs += 1
+
+    @property
+    def ident(self) -> int | None:
+        """The thread's number, once it runs."""
+        return self._thread.ident
 
     @property
     def alive(self) -> bool:

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 
 from omrwatchd import __version__, events
@@ -27,12 +28,16 @@ from omrwatchd.delivery.retry import Pause
 from omrwatchd.delivery.summary import SummaryLog
 from omrwatchd.delivery.upload import Road
 from omrwatchd.delivery.worker import Worker
+from omrwatchd.errors import Problem
 from omrwatchd.events import Announce, Hooks
 from omrwatchd.intake.lease import ignore_lease_signal
 from omrwatchd.intake.loop import Intake
 from omrwatchd.lifecycle import Died
 from omrwatchd.ops import logs
 from omrwatchd.ops.attendants import attendants
+from omrwatchd.ops.liveness import LISTING_SECONDS, Watched, worker_limit
+from omrwatchd.ops.reading import read_again
+from omrwatchd.ops.report import Report
 from omrwatchd.ops.systemd import Notifier
 from omrwatchd.queue.database import open_database, open_quick
 from omrwatchd.queue.ledger import Ledger
@@ -46,17 +51,26 @@ STOP_SECONDS = 4.5
 DRAIN_POLL_SECONDS = 0.2
 
 
-class Daemon:
-    """One run of the daemon, from start to a clean end."""
+RELOAD = signal.SIGHUP.name
 
-    def __init__(self, settings: Settings, clock: Clock | None = None) -> None:
+
+class Daemon:
+    """One run of the daemon, from start to a clean end; under one configuration after the other."""
+
+    def __init__(self, settings: Settings, clock: Clock | None = None, *, file: Path | None = None) -> None:
+        """``file``: read again at a SIGHUP; without one that is a stop like any other."""
         self._settings = settings
+        self._file = file
         self._clock = clock or SystemClock()
-        self._announce = Hooks([logs.listener()])
         self._notifier = Notifier()
+        self._announce = Hooks([logs.listener()])
+        self._report = Report(self._notifier, self._clock, self._announce)
+        self._announce.add(self._report.listen)
         # SimpleQueue: a signal handler may put into it while the main thread is inside its get
         self._word: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._death: tuple[str, BaseException] | None = None
+        self._started = False
+        self._previous: Settings | None = None
 
     def run(self, *, until_idle: bool = False) -> int:
         """Work until a signal (or, ``until_idle``, until nothing is left); the exit code.
@@ -65,27 +79,37 @@ class Daemon:
             Problem: the queue can't be used.
         """
         ignore_lease_signal()
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, self._on_signal)
+        code = self._live(until_idle=until_idle)
+        while code is None:
+            logs.configure(self._settings.log, self._settings.server)
+            try:
+                code = self._live(until_idle=until_idle)
+            except Problem as problem:
+                self._fall_back(problem)
+        return code
+
+    def _live(self, *, until_idle: bool) -> int | None:
+        """Work under the present settings; None when there are others to go on with."""
         with (
             self._inhabitants() as (worker, intake, store),
             attendants(self._settings, self._clock, self._announce, self._on_death),
         ):
-            for number in (signal.SIGTERM, signal.SIGINT):
-                signal.signal(number, self._on_signal)
             worker.start()
             intake.start()
+            self._announce_start()
             self._notifier.ready()
-            self._announce(
-                events.DaemonStarted(
-                    __version__,
-                    str(self._settings.queue_file),
-                    tuple(str(watch.drop) for watch in self._settings.watch),
-                )
-            )
             reason = self._wait(intake, store, until_idle=until_idle)
-            self._notifier.stopping()
-            self._announce(events.DaemonStopping(reason))
+            if isinstance(reason, str):
+                self._notifier.stopping()
+                self._announce(events.DaemonStopping(reason))
             ended = self._stop(worker, intake)
-            code = 0 if self._death is None else 1
+            if isinstance(reason, Settings) and ended and self._death is None:
+                self._previous, self._settings = self._settings, reason
+                return None
+            # a reload that a stuck thread is in the way of needs a new process: systemd starts it
+            code = 0 if self._death is None and isinstance(reason, str) else 1
             self._announce(events.DaemonStopped(code))
             if not ended:
                 # A thread is stuck in the kernel (a dead share, a connect into nowhere). What it was at is
@@ -93,6 +117,15 @@ class Daemon:
                 sys.stderr.flush()
                 os._exit(code)
         return code
+
+    def _announce_start(self) -> None:
+        settings = self._settings
+        queue_file, watches = str(settings.queue_file), tuple(str(watch.drop) for watch in settings.watch)
+        if self._previous is not None:
+            self._announce(events.ConfigReloaded(str(self._file), queue_file, watches))
+        elif not self._started:
+            self._announce(events.DaemonStarted(__version__, queue_file, watches))
+        self._started, self._previous = True, None
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         self._word.put(signal.Signals(number).name)
@@ -102,14 +135,22 @@ class Daemon:
         self._announce(events.ThreadDied(thread, f"{type(death).__name__}: {death}"))
         self._word.put(f"{thread} died")
 
-    def _wait(self, intake: Intake, store: Store, *, until_idle: bool) -> str:
+    def _wait(self, intake: Intake, store: Store, *, until_idle: bool) -> str | Settings:
+        """Until there is a reason to stop, or other settings to go on with."""
+        pause = DRAIN_POLL_SECONDS if until_idle else self._report.pause
         while True:
+            self._report.tick()
             try:
-                return self._word.get(timeout=DRAIN_POLL_SECONDS if until_idle else None)
+                word = self._word.get(timeout=pause)
             except queue.Empty:
                 # intake first: what it puts into the queue between the two looks is seen by the second
-                if intake.quiet and not store.busy():
+                if until_idle and intake.quiet and not store.busy():
                     return "idle"
+                continue
+            if word != RELOAD or self._file is None:
+                return word
+            if (settings := self._read_again(self._file)) is not None:
+                return settings
 
     def _stop(self, worker: Worker, intake: Intake) -> bool:
         """Ask both threads to end; whether they did in time."""
@@ -117,6 +158,28 @@ class Daemon:
         worker.stop()
         deadline = self._clock.monotonic() + STOP_SECONDS
         return all([thread.join(max(0.0, deadline - self._clock.monotonic())) for thread in (intake, worker)])
+
+    # another configuration
+
+    def _read_again(self, file: Path) -> Settings | None:
+        """The settings as they are now; None when they are wrong: the present ones stay in effect."""
+        self._notifier.reloading(self._clock.monotonic())
+        try:
+            return read_again(file)
+        except Problem as problem:
+            self._refuse(problem)
+            self._notifier.ready()
+            return None
+
+    def _fall_back(self, problem: Problem) -> None:
+        """What shows only when it is done: a queue that is another's, a certificate that is none."""
+        if self._previous is None:
+            raise problem
+        self._settings, self._previous = self._previous, None
+        self._refuse(problem)
+
+    def _refuse(self, problem: Problem) -> None:
+        self._announce(events.ConfigRefused(str(self._file), problem.code, problem.sentence()))
 
     @contextmanager
     def _inhabitants(self) -> Iterator[tuple[Worker, Intake, Store]]:
@@ -131,7 +194,9 @@ class Daemon:
                 worker.bell.set,
                 self._on_death,
             )
-            yield worker, intake, store
+            watched = [Watched(worker, worker_limit(settings)), Watched(intake, LISTING_SECONDS)]
+            with self._report.of(settings.queue_file, watched):
+                yield worker, intake, store
 
 
 @contextmanager
@@ -176,7 +241,9 @@ def delivery(
     )
     try:
         row.register()
-        yield Worker(tools, on_death), store
+        worker = Worker(tools, on_death)
+        filing.sign = worker.sign
+        yield worker, store
     finally:
         client.wake()
         pool.shutdown(wait=False, cancel_futures=True)

@@ -74,7 +74,9 @@ def run(
     settings = _settings()
     _refuse_unless_ready(settings)
     logs.configure(settings.log, settings.server)
-    raise typer.Exit(Daemon(settings).run(until_idle=until_idle))
+    # in a terminal SIGHUP says that the terminal is gone: an end, no wish for a reload
+    file = None if sys.stderr.isatty() else _config_file()
+    raise typer.Exit(Daemon(settings, file=file).run(until_idle=until_idle))
 
 
 @app.command(epilog="Example: omrwatchd --config my.toml check")

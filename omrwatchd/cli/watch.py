@@ -31,6 +31,9 @@ ROWS = 100
 
 def watch(views: Views, cooldown_seconds: float, clock: Clock) -> None:
     """Show the queue until `q`, Ctrl-C, or the end of the terminal or pipe."""
+    for stale in ("COLUMNS", "LINES"):
+        # where a shell exports them they are the size at the start: the picture follows the terminal
+        os.environ.pop(stale, None)
     console = Console(highlight=False)
     with contextlib.suppress(KeyboardInterrupt):
         if console.is_terminal and not console.is_dumb_terminal:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import filecmp
 import hashlib
 import os
 import shutil
@@ -22,6 +21,10 @@ from omrwatchd.sheets.companions import companions_of
 NAME_MAX = 255
 """Bytes of a file name (limits.h)."""
 ERROR_SUFFIX = b".error.txt"
+COPY_BLOCK = 8 * 1024 * 1024
+"""Bytes; after each a copy across file systems gives a sign of life."""
+
+Sign = Callable[[], None]
 
 
 class FilingDelayed(Exception):
@@ -35,6 +38,8 @@ class Filing:
         self._store = store
         self._clock = clock
         self._watch_named = watch_named
+        self.sign: Sign = _nobody_listens
+        """Called in the middle of long copies: whoever files is at work, not stuck."""
 
     def file(self, job: Job, *, delivered: bool) -> bytes:
         """Bring the file where it belongs and record it; the path where it is then.
@@ -66,7 +71,7 @@ class Filing:
         os.makedirs(folder, mode=0o770, exist_ok=True)
         target = self._reserve(folder, job)
         try:
-            _move(job.path, target)
+            _move(job.path, target, self.sign)
         except OSError:
             _give_up_reservation(job.path, target)
             raise
@@ -102,7 +107,7 @@ class Filing:
             place = os.path.join(folder, wanted)
             if os.path.lexists(place):
                 place = os.path.join(folder, _renamed(wanted, job, self._clock.now(), 0))
-            _move(companion, place)
+            _move(companion, place, self.sign)
 
     def _folder(self, job: Job, *, delivered: bool) -> bytes:
         watch = self._watch_named(job.watch)
@@ -155,24 +160,28 @@ def _fitting(stem: bytes, end: bytes = b"") -> bytes:
     return stem[: NAME_MAX - len(end) - len(ERROR_SUFFIX)] + end
 
 
-def _move(source: bytes, target: bytes) -> None:
+def _nobody_listens() -> None:
+    pass
+
+
+def _move(source: bytes, target: bytes, sign: Sign) -> None:
     """Rename; across file systems copy, fsync, verify, rename, unlink."""
     try:
         os.rename(source, target)
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
-        _copy_over(source, target)
+        _copy_over(source, target, sign)
         shutil.rmtree(source) if _is_folder(source) else os.unlink(source)
     for folder in {os.path.dirname(source), os.path.dirname(target)}:
         _sync_folder(folder)
 
 
-def _copy_over(source: bytes, target: bytes) -> None:
+def _copy_over(source: bytes, target: bytes, sign: Sign) -> None:
     folder, name = os.path.split(target)
     copy = os.path.join(folder, b"." + name[: NAME_MAX - 10] + b".copying")
     try:
-        _copy_folder(source, copy) if _is_folder(source) else _copy_file(source, copy)
+        _copy_folder(source, copy, sign) if _is_folder(source) else _copy_file(source, copy, sign)
         os.rename(copy, target)
     except OSError:
         if os.path.lexists(copy):
@@ -181,27 +190,41 @@ def _copy_over(source: bytes, target: bytes) -> None:
     _sync_folder(folder)
 
 
-def _copy_folder(source: bytes, copy: bytes) -> None:
+def _copy_folder(source: bytes, copy: bytes, sign: Sign) -> None:
     """A folder of pictures with all that lies in it."""
     if os.path.lexists(copy):
         shutil.rmtree(copy)  # of a try that a crash ended
     os.mkdir(copy, 0o770)
     for name in os.listdir(source):
         below, copied = os.path.join(source, name), os.path.join(copy, name)
-        _copy_folder(below, copied) if _is_folder(below) else _copy_file(below, copied)
+        _copy_folder(below, copied, sign) if _is_folder(below) else _copy_file(below, copied, sign)
     _sync_folder(copy)
 
 
-def _copy_file(source: bytes, copy: bytes) -> None:
+def _copy_file(source: bytes, copy: bytes, sign: Sign) -> None:
     """Copied, on disk, and compared byte by byte."""
-    shutil.copyfile(source, copy, follow_symlinks=False)
-    shutil.copystat(source, copy, follow_symlinks=False)
-    if os.path.islink(copy):
+    if os.path.islink(source):
+        shutil.copyfile(source, copy, follow_symlinks=False)
+        shutil.copystat(source, copy, follow_symlinks=False)
         return
-    with open(copy, "rb") as file:
-        os.fsync(file.fileno())
-    if not filecmp.cmp(source, copy, shallow=False):
+    with open(source, "rb") as old, open(copy, "wb") as new:
+        while block := old.read(COPY_BLOCK):
+            new.write(block)
+            sign()
+        new.flush()
+        os.fsync(new.fileno())
+    shutil.copystat(source, copy)
+    if not _same(source, copy, sign):
         raise OSError(errno.EIO, "the copy differs from the original", copy)
+
+
+def _same(source: bytes, copy: bytes, sign: Sign) -> bool:
+    with open(source, "rb") as one, open(copy, "rb") as other:
+        while (block := one.read(COPY_BLOCK)) == other.read(COPY_BLOCK):
+            if not block:
+                return True
+            sign()
+    return False
 
 
 def _sync_folder(folder: bytes) -> None:

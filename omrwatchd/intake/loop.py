@@ -120,6 +120,7 @@ class Intake(Service):
         looked: list[DropFolder] = []
         finished: list[tuple[Found, DropFolder]] = []
         for folder in self._folders:
+            self.sign()
             due = began >= folder.due or (hinted and folder.hears_hints)
             if due or (has_room and folder.has_to_wait_for_room):
                 looked.append(folder)
@@ -139,6 +140,7 @@ class Intake(Service):
         made = 0
         room = self._room() if finished else 0
         for file, folder in sorted(finished, key=lambda pair: (pair[0].mtime_ns, pair[0].path)):
+            self.sign()
             made += folder.take(file, room - made)
         return made
 
@@ -158,6 +160,7 @@ class Intake(Service):
     def _rest(self) -> None:
         """Until a folder is due, a hint comes, or the queue has changed; quick hints make one scan."""
         pause = max(SHORTEST_PAUSE_SECONDS, 10 * sum(folder.scan_seconds for folder in self._folders))
+        self.sign(pause)
         self._clock.wait(self._stopping, pause)
         now = self._clock.monotonic()
         wait = min([folder.due for folder in self._folders]) - now
@@ -169,6 +172,7 @@ class Intake(Service):
         if board_wait is not None:
             wait = min(wait, board_wait)
         if not self._hinted and wait > 0:
+            self.sign(wait)
             self._clock.wait(self.bell, wait)
         if not self.stopping:
             self.bell.clear()

@@ -65,6 +65,10 @@ class Changes:
         known, self._version = self._version, version
         return known != version
 
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+
 
 def schema_version(engine: Engine) -> str | None:
     """The database's Alembic revision; None when it has none yet."""

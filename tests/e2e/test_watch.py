@@ -72,7 +72,8 @@ def watching(machine: Machine, terminal: Terminal) -> subprocess.Popen[bytes]:
         stderr=terminal.theirs,
         start_new_session=True,
         preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
-        env=os.environ | {"TERM": "xterm-256color"},
+        # a shell that exports the size it had at the start
+        env=os.environ | {"TERM": "xterm-256color", "COLUMNS": "80", "LINES": "24"},
     )
     machine.running.append(process)
     return process
