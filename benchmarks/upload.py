@@ -5,9 +5,9 @@
 1 GiB in multipart chunks of 50 MiB: chunk 0 alone, then four at a time, plain and TLS, to a sink of compiled
 code on loopback. The rounds are interleaved; medians; ratios are of each round, against curl's of the same.
 
-All seconds are taken at the sink, from the first request's head to the last answer. CPU seconds: of curl, whole
-processes; of Node and of Python's libraries, the work alone, without start and imports; of the daemon, all that
-the running process does for a file: notice, check, queue, upload, file away.
+All seconds are taken at the sink, from the first request's head to the last answer. CPU seconds: of curl,
+whole processes; of Node and of Python's libraries, the work alone, without start and imports; of the daemon,
+all that the running process does for a file: notice, check, queue, upload, file away.
 """
 
 from __future__ import annotations
@@ -68,13 +68,14 @@ def curl(base: str, pieces: list[Path], ca: Path, within: tuple[str, ...] = ()) 
         file = f"chunk=@{pieces[index]};filename=scan.zip.part{index}"
         return [*words, "-F", file, "-o", "/dev/null", f"{base}/batches/upload-chunk"]
 
-    general = ["--silent", "--show-error", "--fail", "--no-progress-meter", "--http1.1", "-H", "Expect:", "-H", "Authorization: Bearer token"]
-    general += ["--cacert", str(ca)]
+    general = ["--silent", "--show-error", "--fail", "--no-progress-meter", "--http1.1", "-H", "Expect:"]
+    general += ["-H", "Authorization: Bearer token", "--cacert", str(ca)]
     before = children_cpu()
     subprocess.run([*within, "curl", *general, *options(0)], check=True)
     words: list[str] = []
     for index in range(1, len(pieces)):
-        words += [*(["--next"] if words else ["--parallel", "--parallel-max", "4"]), *general, *options(index)]
+        words += ["--next"] if words else ["--parallel", "--parallel-max", "4"]
+        words += [*general, *options(index)]
     subprocess.run([*within, "curl", *words], check=True)
     return children_cpu() - before
 
@@ -150,7 +151,9 @@ def table(found: list[Way], size: int) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--bytes", type=int, default=GIB)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--folder", type=Path, help="where the files are made; default: a temporary folder")

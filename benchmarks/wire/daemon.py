@@ -28,7 +28,7 @@ duplicates = "upload"
 path = "{folder}/state/summary.jsonl"
 [log]
 format = "json"
-level = "debug"
+level = "info"
 [[watch]]
 drop = "{folder}/drop"
 settle_seconds = {settle}

@@ -37,7 +37,7 @@ def compiled(source: str, folder: Path, *libraries: str) -> Path:
 def certificate(folder: Path, *addresses: str) -> tuple[Path, Path]:
     """A certificate for these addresses that is its own authority, and its key."""
     names = ",".join(f"IP:{address}" for address in addresses)
-    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 7 -subj /CN=sink"
+    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN=sink"
     subprocess.run(
         [*command.split(), "-addext", f"subjectAltName={names}", "-keyout", "key.pem", "-out", "ca.pem"],
         cwd=folder,

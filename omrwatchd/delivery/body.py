@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from omrwatchd.delivery.halt import Halt
 from omrwatchd.delivery.limits import RateLimit
 from omrwatchd.delivery.wire import Request
-from omrwatchd.sheets.source import Source
+from omrwatchd.sheets.source import Piece, Source
 
 BLOCK = 1024 * 1024
 """Bytes read and sent at once."""
@@ -40,7 +40,7 @@ class Body:
         self.last_bytes_began = False
         """Whether the server may have the whole request."""
 
-    def __iter__(self) -> Iterator[bytes]:
+    def __iter__(self) -> Iterator[Piece]:
         request = self._request
         self._halt.check()
         yield request.head
@@ -49,11 +49,22 @@ class Body:
             self._halt.check()
             length = min(self._limit.block(BLOCK), request.length - sent)
             self._limit.take(length, self._halt)
-            block = self._source.read(request.offset + sent, length)
-            yield block
-            sent += len(block)
+            yield from self._pieces(request.offset + sent, length)
+            sent += length
             self._progress(sent)
         self._halt.check()
+        self._source.check()
         self._before_last()
         self.last_bytes_began = True
         yield request.tail
+
+    def _pieces(self, offset: int, length: int) -> Iterable[Piece]:
+        """One block, which is no longer looked at once it is sent.
+
+        The kernel may still hold ranges of the file that it is to send when ``check`` has found nothing. A
+        later request's check sees what changes then; where none is to come, the bytes are copied first.
+        """
+        self._source.check()
+        if self._request.makes_batch:
+            return (self._source.read(offset, length),)
+        return self._source.pieces(offset, length)

@@ -15,10 +15,12 @@ import httpx
 from omrwatchd import __version__
 from omrwatchd.delivery.credentials import Credentials
 from omrwatchd.delivery.faults import Lost
+from omrwatchd.delivery.handover import Handover
 from omrwatchd.delivery.sockets import Sockets, WatchedNetwork
 from omrwatchd.delivery.wire import CHUNK_PATH, DIRECT_PATH, Answer
 from omrwatchd.errors import Problem
 from omrwatchd.settings import Server, Upload
+from omrwatchd.sheets.source import Piece
 
 KEEPALIVE_SECONDS = 60.0
 """httpx's own 5 s is exactly our cooldown: each file would begin with a new handshake."""
@@ -44,7 +46,7 @@ class Transport(Protocol):
         method: str,
         path: str,
         headers: Iterable[tuple[str, str]] = (),
-        body: Iterable[bytes] | None = None,
+        body: Iterable[Piece] | None = None,
         *,
         token: str | None,
     ) -> Answer:
@@ -62,8 +64,10 @@ class Client:
     def __init__(self, server: Server, upload: Upload) -> None:
         self._base, self._uploads = server.base_url, server.uploads_go_to
         self._sockets = Sockets()
+        self._handover = Handover()
+        network = WatchedNetwork(self._sockets, self._handover)
         self._client = httpx.Client(
-            transport=_PoolTransport(server, upload.concurrency, WatchedNetwork(self._sockets)),
+            transport=_PoolTransport(server, upload.concurrency, network),
             headers={"User-Agent": f"omrwatchd/{__version__}", "Accept": "application/json"},
             timeout=httpx.Timeout(
                 connect=server.connect_timeout,
@@ -79,7 +83,7 @@ class Client:
         method: str,
         path: str,
         headers: Iterable[tuple[str, str]] = (),
-        body: Iterable[bytes] | None = None,
+        body: Iterable[Piece] | None = None,
         *,
         token: str | None,
     ) -> Answer:
@@ -89,12 +93,13 @@ class Client:
             nonlocal is_new
             is_new = is_new or event == "connection.connect_tcp.started"
 
+        self._handover.clear()
         authorisation = [] if token is None else [("Authorization", f"Bearer {token}")]
         request = self._client.build_request(
             method,
             self._address(path),
             headers=[*headers, *authorisation],
-            content=body,
+            content=None if body is None else self._handover.stand_ins(body),
             extensions={"trace": trace},
         )
         try:
@@ -253,7 +258,7 @@ def authorised(
     method: str,
     path: str,
     headers: Iterable[tuple[str, str]] = (),
-    make_body: Callable[[], Iterable[bytes] | None] = lambda: None,
+    make_body: Callable[[], Iterable[Piece] | None] = lambda: None,
 ) -> Answer:
     """Send with the token, and once more with a renewed one when it is rejected.
 

@@ -8,19 +8,27 @@ body, unless a write fails. So a write first looks whether the answer is there a
 from __future__ import annotations
 
 import contextlib
+import os
 import select
 import socket
 import ssl
 import threading
+import time
 import typing
 from collections.abc import Iterable
 
 import httpcore
 
+from omrwatchd.delivery.handover import Handover
+from omrwatchd.sheets.source import FileRange, SourceChanged
+
 SOCKET_OPTION = typing.Union[  # noqa: UP007 - httpcore's own alias is not public
     tuple[int, int, int], tuple[int, int, bytes | bytearray], tuple[int, int, None, int]
 ]
 _EARLY_ANSWER_BYTES = 64 * 1024
+_LOOK_SECONDS = 0.005
+"""Between two looks for an early answer: on a fast line each block would ask the kernel."""
+_BLOCK_BYTES = 256 * 1024
 
 
 class Sockets:
@@ -48,13 +56,21 @@ class Sockets:
 
 
 class WatchedStream(httpcore.NetworkStream):
-    """A connection: plain sends of memory views, and a look for an early answer before each."""
+    """A connection: files go out without detours, and an answer that comes early is noticed."""
 
-    def __init__(self, inner: httpcore.NetworkStream, sockets: Sockets) -> None:
+    def __init__(
+        self, inner: httpcore.NetworkStream, sockets: Sockets, handover: Handover, *, nested: bool = False
+    ) -> None:
+        """``nested``: TLS within the TLS of a proxy, which only ``inner`` knows how to speak."""
         self._inner = inner
         self._sockets = sockets
+        self._handover = handover
+        self._nested = nested
         self._sock: socket.socket = inner.get_extra_info("socket")
+        self._is_tls = isinstance(self._sock, ssl.SSLSocket)
         self._early = b""
+        self._looked_at = 0.0
+        self._block: memoryview | None = None
         sockets.add(self._sock)
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
@@ -64,12 +80,27 @@ class WatchedStream(httpcore.NetworkStream):
         return self._inner.read(max_bytes, timeout)
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        """Send all of ``buffer``; ``timeout`` (seconds) is for each step of it, so only a stall ends it."""
+        """Send all of ``buffer``, or of the range it stands for.
+
+        ``timeout`` (seconds) is for each step of it, so only a stall ends it. What reading the file raises
+        passes through.
+        """
+        owed = self._handover.take(buffer)
         if self._answer_is_there():
             raise httpcore.WriteError("the server answered before it had the whole body")
-        view = memoryview(buffer)
+        if owed is None:
+            self._send(memoryview(buffer), timeout)
+        elif self._is_tls:
+            self._send_read(owed, timeout)
+        else:
+            self._send_file(owed, timeout)
+
+    def _send(self, view: memoryview, timeout: float | None) -> None:
+        if self._nested:
+            self._inner.write(bytes(view), timeout)
+            return
         try:
-            self._sock.settimeout(timeout)
+            self._set_timeout(timeout)
             while view:
                 view = view[self._sock.send(view) :]
         except TimeoutError as error:
@@ -77,11 +108,45 @@ class WatchedStream(httpcore.NetworkStream):
         except OSError as error:
             raise httpcore.WriteError(str(error)) from error
 
+    def _send_read(self, owed: FileRange, timeout: float | None) -> None:
+        """Read and send by blocks that the processor's cache holds."""
+        if self._block is None:
+            self._block = memoryview(bytearray(_BLOCK_BYTES))
+        while owed.length:
+            have = owed.read_into(self._block)
+            self._send(self._block[:have], timeout)
+            owed = owed.behind(have)
+
+    def _send_file(self, owed: FileRange, timeout: float | None) -> None:
+        self._set_timeout(timeout)
+        while owed.length:
+            try:
+                sent = os.sendfile(self._sock.fileno(), owed.descriptor, owed.offset, owed.length)
+            except BlockingIOError:
+                if not _ready(self._sock, select.POLLOUT, timeout):
+                    raise httpcore.WriteTimeout("no byte was taken") from None
+                continue
+            except OSError:
+                # the file's fault, the connection's, or a file system without it: this tells
+                self._send_read(owed, timeout)
+                return
+            if not sent:
+                raise SourceChanged("the file became shorter while it was read")
+            owed = owed.behind(sent)
+
+    def _set_timeout(self, timeout: float | None) -> None:
+        if self._sock.gettimeout() != timeout:
+            self._sock.settimeout(timeout)
+
     def _answer_is_there(self) -> bool:
         """Whether response bytes have come; over TLS a readable socket may be a session ticket alone."""
         if self._early:
             return True
-        if not _readable(self._sock):
+        now = time.monotonic()
+        if self._nested or now - self._looked_at < _LOOK_SECONDS:
+            return False
+        self._looked_at = now
+        if not _ready(self._sock, select.POLLIN, 0):
             return False
         try:
             self._sock.settimeout(0)
@@ -100,24 +165,26 @@ class WatchedStream(httpcore.NetworkStream):
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> httpcore.NetworkStream:
         self._sockets.discard(self._sock)
-        return WatchedStream(self._inner.start_tls(ssl_context, server_hostname, timeout), self._sockets)
+        inner = self._inner.start_tls(ssl_context, server_hostname, timeout)
+        return WatchedStream(inner, self._sockets, self._handover, nested=self._is_tls)
 
     def get_extra_info(self, info: str) -> typing.Any:
         return self._inner.get_extra_info(info)
 
 
-def _readable(sock: socket.socket) -> bool:
+def _ready(sock: socket.socket, event: int, timeout: float | None) -> bool:
     poll = select.poll()  # select(2) fails above 1,024 descriptors
-    poll.register(sock, select.POLLIN)
-    return bool(poll.poll(0))
+    poll.register(sock, event)
+    return bool(poll.poll(None if timeout is None else timeout * 1000))
 
 
 class WatchedNetwork(httpcore.NetworkBackend):
     """Opens WatchedStreams."""
 
-    def __init__(self, sockets: Sockets) -> None:
+    def __init__(self, sockets: Sockets, handover: Handover) -> None:
         self._inner = httpcore.SyncBackend()
         self._sockets = sockets
+        self._handover = handover
 
     def connect_tcp(
         self,
@@ -128,7 +195,7 @@ class WatchedNetwork(httpcore.NetworkBackend):
         socket_options: Iterable[SOCKET_OPTION] | None = None,
     ) -> httpcore.NetworkStream:
         stream = self._inner.connect_tcp(host, port, timeout, local_address, socket_options)
-        return WatchedStream(stream, self._sockets)
+        return WatchedStream(stream, self._sockets, self._handover)
 
     def sleep(self, seconds: float) -> None:
         self._inner.sleep(seconds)

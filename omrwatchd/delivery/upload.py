@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterable
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import TypeVar
 
 from omrwatchd import events
 from omrwatchd.clock import Clock
@@ -16,6 +15,7 @@ from omrwatchd.delivery.client import Transport
 from omrwatchd.delivery.credentials import Credentials
 from omrwatchd.delivery.faults import UNKNOWN_ADVICE, Fault, Kind
 from omrwatchd.delivery.halt import Halt
+from omrwatchd.delivery.lanes import Lanes
 from omrwatchd.delivery.last_answer import LastAnswer
 from omrwatchd.delivery.limits import RateLimit
 from omrwatchd.delivery.retry import Attempts, Failed, Pause, Sender
@@ -35,8 +35,6 @@ from omrwatchd.settings import Upload
 from omrwatchd.sheets.pictures import FramedPictures, PictureSet
 from omrwatchd.sheets.source import Source
 
-TICK_SECONDS = 0.25
-"""How soon the worker thread notices a stop, a cancel, or that it should show progress."""
 PICTURES_TOO_LARGE = Problem(
     "too_large",
     "The server takes no request of this size (HTTP 413), and pictures can't go in chunks.",
@@ -46,7 +44,13 @@ SESSIONS_FORGOTTEN_AT_MOST = 2
 ABSENT_AT_MOST = 2
 """Times that a final request is lost and surely made no batch, before the attempt has failed."""
 
-T = TypeVar("T")
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What the server answered to a chunk, and after how long."""
+
+    ack: Ack
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +81,7 @@ class PartUpload:
         self._source = self._framed(source) if isinstance(source, PictureSet) else source
         self._halt = halt
         self._sender = Sender(road.transport, road.credentials, road.clock, road.pause, halt)
+        self._lanes = Lanes(road.pool)
         self._sent: dict[int, int] = {}
         self._last_body: Body | None = None
         self._absent = 0
@@ -137,7 +142,7 @@ class PartUpload:
         raise Failed(unknown)
 
     def _look_up(self, upload_id: str, unknown: Fault, tick: Callable[[], None]) -> str | None:
-        answers = self._drive({0: lambda: self._road.last_answer.find(upload_id, self._halt)}, tick)
+        answers = self._lanes.run({0: lambda: self._road.last_answer.find(upload_id, self._halt)}, tick)
         if answers[0] is not None:
             return answers[0]
         self._withdraw_intent()
@@ -201,7 +206,7 @@ class PartUpload:
 
     def _direct(self, request: Request, tick: Callable[[], None]) -> str:
         self._announce_start(chunks=1, resumed=0)
-        acks = self._drive({0: lambda: self._send(request, 0)}, tick)
+        acks = self._lanes.run({0: lambda: self._send(request, 0)}, tick)
         return _batch_of(acks[0])
 
     def _chunked(self, tick: Callable[[], None]) -> str:
@@ -219,32 +224,35 @@ class PartUpload:
         return _batch_of(self._send_all([chunks[-1]], tick)[chunks[-1].index])
 
     def _send_all(self, chunks: Iterable[Chunk], tick: Callable[[], None]) -> dict[int, Ack]:
-        def task(chunk: Chunk) -> Callable[[], Ack]:
+        by_index = {chunk.index: chunk for chunk in chunks}
+
+        def task(chunk: Chunk) -> Callable[[], Taken]:
             return lambda: self._send_chunk(chunk)
 
-        return self._drive({chunk.index: task(chunk) for chunk in chunks}, tick)
+        def keep(done: dict[int, Taken]) -> None:
+            self._acknowledge({by_index[index]: taken for index, taken in done.items()})
 
-    def _drive(self, tasks: dict[int, Callable[[], T]], tick: Callable[[], None]) -> dict[int, T]:
-        """Run the tasks in the pool while ticking. After a failure none begins; those under way end."""
-        futures: dict[Future[T], int] = {self._road.pool.submit(task): i for i, task in tasks.items()}
-        pending = set(futures)
-        failures: list[BaseException] = []
-        while pending:
-            done, pending = wait(pending, timeout=TICK_SECONDS, return_when=FIRST_COMPLETED)
-            for future in done:
-                if not future.cancelled() and (error := future.exception()) is not None:
-                    failures.append(error)
-            if failures:
-                for future in pending:
-                    future.cancel()
-            tick()
-        if failures:
-            raise min(failures, key=_gravity)
-        return {index: future.result() for future, index in futures.items()}
+        taken = self._lanes.run({index: task(chunk) for index, chunk in by_index.items()}, tick, keep)
+        return {index: each.ack for index, each in taken.items()}
+
+    def _acknowledge(self, done: dict[Chunk, Taken]) -> None:
+        """Commit what the server has: together, and while the lanes go on with the next chunks."""
+        sizes = {chunk.index: chunk.length for chunk in done if not chunk.is_final}
+        first = next((done[chunk].ack.upload_id for chunk in done if chunk.index == 0 and sizes), None)
+        if sizes:
+            self._road.ledger.acknowledge(self.part, sizes, first)
+        if first is not None:
+            self.part = replace(self.part, upload_id=first)
+        for chunk, taken in done.items():
+            self._road.announce(
+                events.ChunkAcknowledged(
+                    self._job.id, self.part.index, chunk.index, chunk.length, taken.seconds
+                )
+            )
 
     # one request, on a chunk thread
 
-    def _send_chunk(self, chunk: Chunk) -> Ack:
+    def _send_chunk(self, chunk: Chunk) -> Taken:
         clock = self._road.clock
         request = prepare_chunk(
             self.part.name,
@@ -256,17 +264,7 @@ class PartUpload:
         )
         began = clock.monotonic()
         ack = self._send(request, chunk.index)
-        if not chunk.is_final:
-            upload_id = ack.upload_id if chunk.index == 0 else None
-            self._road.ledger.acknowledge(self.part, chunk.index, chunk.length, upload_id)
-            if upload_id is not None:
-                self.part = replace(self.part, upload_id=upload_id)
-        self._road.announce(
-            events.ChunkAcknowledged(
-                self._job.id, self.part.index, chunk.index, chunk.length, clock.monotonic() - began
-            )
-        )
-        return ack
+        return Taken(ack, clock.monotonic() - began)
 
     def _send(self, request: Request, index: int) -> Ack:
         def progress(sent: int) -> None:
@@ -339,15 +337,6 @@ def _nothing() -> None:
 def _batch_of(ack: Ack) -> str:
     assert ack.batch_id is not None  # retry.acknowledgement has seen it
     return ack.batch_id
-
-
-def _gravity(error: BaseException) -> int:
-    """Which of several chunks' failures decides: anything but a fault first, then the gravest fault."""
-    if not isinstance(error, Failed):
-        return 0
-    order = (Kind.UNKNOWN, Kind.SESSION, Kind.SIZE, Kind.CREDENTIALS, Kind.FILE)
-    kind = error.fault.kind
-    return 1 + (order.index(kind) if kind in order else len(order))
 
 
 def _unknown_after_a_crash() -> Fault:

@@ -5,6 +5,7 @@ An acknowledgement counts when its commit has returned, so that a restart resume
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import Engine, delete, func, select, update
@@ -19,7 +20,7 @@ from omrwatchd.queue.values import part_of
 
 
 class Ledger:
-    """The parts and chunks of the job being delivered. Safe to use from the chunk threads."""
+    """The parts and chunks of the job being delivered. Safe to use from several threads."""
 
     def __init__(self, engine: Engine, quick: Engine, clock: Clock) -> None:
         self._reader = engine
@@ -61,11 +62,15 @@ class Ledger:
                 connection.execute(select(chunks.c.index).where(chunks.c.part_id == part.id)).scalars()
             )
 
-    def acknowledge(self, part: Part, index: int, size: int, upload_id: str | None = None) -> None:
-        """Commit one chunk's acknowledgement; chunk 0 brings the ``upload_id`` with it."""
-        row = {"part_id": part.id, "index": index, "size": size, "acknowledged_at": self._clock.now()}
+    def acknowledge(self, part: Part, sizes: Mapping[int, int], upload_id: str | None = None) -> None:
+        """Commit acknowledged chunks, by index their bytes; chunk 0 brings the ``upload_id`` with it."""
+        now = self._clock.now()
+        rows = [
+            {"part_id": part.id, "index": index, "size": size, "acknowledged_at": now}
+            for index, size in sizes.items()
+        ]
         with self._writer.begin() as connection:
-            connection.execute(insert(chunks).values(row).on_conflict_do_nothing())
+            connection.execute(insert(chunks).on_conflict_do_nothing(), rows)
             if upload_id is not None:
                 connection.execute(update(parts).where(parts.c.id == part.id).values(upload_id=upload_id))
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import accumulate
 
-from omrwatchd.sheets.source import Source, read_across
+from omrwatchd.sheets.source import Piece, Source, across, read_across
 from omrwatchd.sheets.split import Layout
 
 
@@ -34,9 +35,21 @@ class VirtualPart:
         """Exactly ``length`` bytes from ``offset``; raises as ``Source.read`` does."""
         return read_across(self._starts, offset, length, self._read_segment)
 
+    def pieces(self, offset: int, length: int) -> Iterator[Piece]:
+        """Ranges of the original file, and the new bytes between them."""
+        for index, skip, want in across(self._starts, offset, length):
+            segment = self._segments[index]
+            if isinstance(segment, bytes):
+                yield segment[skip : skip + want]
+            else:
+                yield from self._source.pieces(segment.offset + skip, want)
+
+    def check(self) -> None:
+        """Raises SourceChanged when the original file is another one by now."""
+        self._source.check()
+
     def _read_segment(self, index: int, skip: int, want: int) -> bytes:
-        """Up to ``want`` bytes of one segment, behind its first ``skip``."""
         segment = self._segments[index]
         if isinstance(segment, bytes):
             return segment[skip : skip + want]
-        return self._source.read(segment.offset + skip, min(want, segment.length - skip))
+        return self._source.read(segment.offset + skip, want)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
 from omrwatchd.sheets.entry import is_picture
-from omrwatchd.sheets.source import SourceChanged, read_across
+from omrwatchd.sheets.source import Piece, SourceChanged, read_across
 
 _READ_BYTES = 1024 * 1024
 _NOT_SCANS = (b".", b"@", b"__")
@@ -130,11 +130,17 @@ class FramedPictures:
         """Exactly ``length`` bytes from ``offset``; raises as ``Source.read`` does."""
         return read_across(self._starts, offset, length, self._read_segment)
 
+    def pieces(self, offset: int, length: int) -> Iterator[Piece]:
+        """The bytes, read: a picture is open only as long as that takes."""
+        yield self.read(offset, length)
+
+    def check(self) -> None:
+        """Nothing to do: each picture is looked at when it is read."""
+
     def _read_segment(self, index: int, skip: int, want: int) -> bytes:
         segment = self._segments[index]
         if isinstance(segment, bytes):
             return segment[skip : skip + want]
-        want = min(want, segment.size - skip)
         descriptor = self._pictures.open(segment)
         try:
             block = os.pread(descriptor, want, skip)

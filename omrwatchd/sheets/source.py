@@ -4,12 +4,44 @@ from __future__ import annotations
 
 import os
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 
 class SourceChanged(Exception):
     """The file is no longer the one that was inspected: nothing read from it may be sent as finished."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileRange:
+    """Bytes that lie in an open file: whoever sends them may leave it to the kernel (sendfile(2)).
+
+    Nobody has looked at them yet: ``Source.check`` afterwards tells whether they were the right ones.
+    """
+
+    descriptor: int
+    offset: int
+    length: int
+
+    def read_into(self, buffer: memoryview) -> int:
+        """Fill the buffer from the start of the range; the bytes read.
+
+        Raises:
+            SourceChanged: the file ends before.
+            OSError: the file can't be read.
+        """
+        have = os.preadv(self.descriptor, [buffer[: self.length]], self.offset)
+        if not have:
+            raise SourceChanged("the file became shorter while it was read")
+        return have
+
+    def behind(self, skip: int) -> FileRange:
+        """What is left of the range behind its first ``skip`` bytes."""
+        return FileRange(self.descriptor, self.offset + skip, self.length - skip)
+
+
+Piece = bytes | FileRange
 
 
 class Source(Protocol):
@@ -18,6 +50,15 @@ class Source(Protocol):
     @property
     def size(self) -> int:
         """Length in bytes."""
+
+    def pieces(self, offset: int, length: int) -> Iterator[Piece]:
+        """The same bytes as ``read`` gives, where possible without reading them; ``check`` comes after.
+
+        Raises as ``read`` does.
+        """
+
+    def check(self) -> None:
+        """Raises SourceChanged when the bytes are no longer those that were inspected."""
 
     def read(self, offset: int, length: int) -> bytes:
         """Exactly ``length`` bytes from ``offset``.
@@ -53,7 +94,7 @@ class FileSource:
     def read(self, offset: int, length: int) -> bytes:
         """Exactly ``length`` bytes from ``offset``; raises as ``Source.read`` does."""
         check_range(offset, length, self._size)
-        self._check()
+        self.check()
         blocks = []
         have = 0
         while have < length:
@@ -62,10 +103,16 @@ class FileSource:
                 raise SourceChanged("the file became shorter while it was read")
             blocks.append(block)
             have += len(block)
-        self._check()
+        self.check()
         return blocks[0] if len(blocks) == 1 else b"".join(blocks)
 
-    def _check(self) -> None:
+    def pieces(self, offset: int, length: int) -> Iterator[Piece]:
+        """One range of the file."""
+        check_range(offset, length, self._size)
+        yield FileRange(self._fd, offset, length)
+
+    def check(self) -> None:
+        """Raises SourceChanged when size or time are no longer those that were inspected."""
         now = os.fstat(self._fd)
         if (now.st_size, now.st_mtime_ns) != (self._size, self._mtime_ns):
             raise SourceChanged("the file was changed while it was read")
@@ -84,16 +131,20 @@ def read_across(
 
     Args:
         starts: where each segment begins, in bytes, and at the end the length of all.
-        read_segment: reads of the segment of this index, behind so many bytes, at most so many; at least
-            one byte where any are left.
+        read_segment: reads of the segment of this index, behind so many bytes, exactly so many.
     """
+    blocks = [read_segment(index, skip, want) for index, skip, want in across(starts, offset, length)]
+    return blocks[0] if len(blocks) == 1 else b"".join(blocks)
+
+
+def across(starts: Sequence[int], offset: int, length: int) -> Iterator[tuple[int, int, int]]:
+    """Which segments hold the range: each one's index, the bytes to skip in it and to take of it."""
     check_range(offset, length, starts[-1])
-    blocks = []
     stop = offset + length
     index = bisect_right(starts, offset) - 1
     while offset < stop:
-        block = read_segment(index, offset - starts[index], stop - offset)
-        blocks.append(block)
-        offset += len(block)
+        end = min(stop, starts[index + 1])
+        if end > offset:
+            yield index, offset - starts[index], end - offset
+        offset = max(offset, end)
         index += 1
-    return blocks[0] if len(blocks) == 1 else b"".join(blocks)

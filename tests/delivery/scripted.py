@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import threading
 from collections import Counter, deque
@@ -12,6 +13,7 @@ from dataclasses import dataclass, field
 from omrwatchd.delivery.client import RequestLost
 from omrwatchd.delivery.faults import Lost
 from omrwatchd.delivery.wire import Answer
+from omrwatchd.sheets.source import Piece
 
 DEEDS = (
     "ack", "drop_before", "drop_after", "away", "error", "slow_down", "forget", "expire", "lock_out",
@@ -23,6 +25,11 @@ _REFUSALS = {
     "error": Answer(503, {"content-type": "text/html"}, b"<h1>Busy</h1>"),
     "slow_down": Answer(429, {"retry-after": "7"}, b""),
 }
+
+
+def bytes_of(piece: Piece) -> bytes:
+    """What a connection would send of it."""
+    return piece if isinstance(piece, bytes) else os.pread(piece.descriptor, piece.length, piece.offset)
 
 
 class Crash(BaseException):
@@ -59,7 +66,7 @@ class ScriptedServer:
         method: str,
         path: str,
         headers: Iterable[tuple[str, str]] = (),
-        body: Iterable[bytes] | None = None,
+        body: Iterable[Piece] | None = None,
         *,
         token: str | None,
     ) -> Answer:
@@ -78,7 +85,7 @@ class ScriptedServer:
             raise RequestLost(Lost.RESET, "reset")
         if token != self.token:
             return _json(401, {"message": "token"})
-        content = b"".join(body or ())
+        content = b"".join(map(bytes_of, body or ()))
         return _REFUSALS.get(deed) or self._worked(deed, path, dict(headers), content)
 
     def _worked(self, deed: str, path: str, headers: dict[str, str], content: bytes) -> Answer:

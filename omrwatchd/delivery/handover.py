@@ -1,0 +1,45 @@
+"""Ranges of a file on their way past httpcore, which knows only bytes.
+
+httpcore and h11 count what a body yields and pass it on. In place of a range goes a stand-in of its length;
+the connection, called on the same thread right after, takes the range and sends that. Should a stand-in ever
+go astray, the body ends with an error before its last bytes, so no server can take it for whole.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator
+
+from omrwatchd.sheets.source import FileRange, Piece
+
+_BLANK = bytes(1024 * 1024)  # zeros of calloc(3): they take no memory until somebody reads them
+
+
+class Handover:
+    """Between the bodies and the connections of one client; each thread has its own place in it."""
+
+    def __init__(self) -> None:
+        self._own = threading.local()
+
+    def stand_ins(self, body: Iterable[Piece]) -> Iterator[bytes]:
+        """The body as bytes; what stands for a range is worth nothing in itself."""
+        for piece in body:
+            if isinstance(piece, bytes):
+                yield piece
+                continue
+            self._own.owed = piece
+            yield _BLANK if piece.length == len(_BLANK) else bytes(piece.length)
+            if self._own.owed is not None:
+                raise RuntimeError("a range of the file was not sent")
+
+    def take(self, buffer: bytes) -> FileRange | None:
+        """The range that ``buffer`` stands for; None when it is to be sent itself."""
+        owed: FileRange | None = getattr(self._own, "owed", None)
+        if owed is None or len(buffer) != owed.length:
+            return None
+        self._own.owed = None
+        return owed
+
+    def clear(self) -> None:
+        """A new request begins on this thread: what an earlier one left is not meant any more."""
+        self._own.owed = None

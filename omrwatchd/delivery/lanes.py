@@ -1,0 +1,72 @@
+"""Requests side by side: chunk threads send, the worker thread waits for them, keeps books and ticks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from typing import TypeVar
+
+from omrwatchd.delivery.faults import Kind
+from omrwatchd.delivery.retry import Failed
+
+TICK_SECONDS = 0.25
+"""How soon the worker thread notices a stop, a cancel, or that it should show progress."""
+
+T = TypeVar("T")
+
+
+def _nothing(_done: object) -> None:
+    pass
+
+
+class Lanes:
+    """The chunk threads, seen from the worker thread."""
+
+    def __init__(self, pool: ThreadPoolExecutor) -> None:
+        self._pool = pool
+
+    def run(
+        self,
+        tasks: dict[int, Callable[[], T]],
+        tick: Callable[[], None],
+        on_done: Callable[[dict[int, T]], None] = _nothing,
+    ) -> dict[int, T]:
+        """Run the tasks while ticking; their results. After a failure none begins; those under way end.
+
+        ``on_done`` is called here, on the worker thread, with what has ended well since the last call: a
+        lane never waits for the disk. Raises the failure that weighs most.
+        """
+        futures: dict[Future[T], int] = {self._pool.submit(task): index for index, task in tasks.items()}
+        pending = set(futures)
+        failures: list[BaseException] = []
+        try:
+            while pending:
+                done, pending = wait(pending, timeout=TICK_SECONDS, return_when=FIRST_COMPLETED)
+                ended = [future for future in done if not future.cancelled()]
+                failures += [error for future in ended if (error := future.exception()) is not None]
+                if failures:
+                    _cancel(pending)
+                if good := {futures[each]: each.result() for each in ended if each.exception() is None}:
+                    on_done(good)
+                tick()
+        finally:
+            # whatever ended this, nothing of it goes on unseen
+            _cancel(pending)
+            wait(pending)
+        if failures:
+            raise min(failures, key=_gravity)
+        return {index: future.result() for future, index in futures.items()}
+
+
+def _cancel(pending: set[Future[T]]) -> None:
+    for future in pending:
+        future.cancel()
+
+
+def _gravity(error: BaseException) -> int:
+    """Which of several chunks' failures decides: anything but a fault first, then the gravest fault."""
+    if not isinstance(error, Failed):
+        return 0
+    order = (Kind.UNKNOWN, Kind.SESSION, Kind.SIZE, Kind.CREDENTIALS, Kind.FILE)
+    kind = error.fault.kind
+    return 1 + (order.index(kind) if kind in order else len(order))
