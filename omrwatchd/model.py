@@ -163,6 +163,8 @@ class Part:
     upload_id: str | None
     chunk_size: int | None
     """Bytes; what this upload session was begun with. None: no session yet."""
+    edge_chunk_size: int | None
+    """Bytes of the first and the last chunk of this session. None: they are as the others."""
     sessions: int
     """How often the server has forgotten this part's upload."""
     final_sent_at: float | None

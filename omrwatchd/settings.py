@@ -121,6 +121,7 @@ class Server(Section):
 
 class Upload(Section):
     chunk_size: ByteSize = ByteSize(50 * MIB)
+    edge_chunk_size: ByteSize | None = None
     direct_limit: ByteSize = ByteSize(PROXY_LIMIT)
     concurrency: Annotated[int, Field(ge=1, le=6)] = 4
     attempts: Annotated[int, Field(ge=1, le=10)] = 3
@@ -137,6 +138,12 @@ class Upload(Section):
         if value > PROXY_LIMIT - MIB:
             raise ValueError("must be at most 99MiB: the server's proxy takes no larger request")
         return value
+
+    @model_validator(mode="after")
+    def _edge_fits(self) -> Self:
+        if self.edge_chunk_size is not None and not 64 * 1024 <= self.edge_chunk_size <= self.chunk_size:
+            raise ValueError("edge_chunk_size must be at least 64KiB and at most chunk_size")
+        return self
 
 
 class Queue(Section):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import accumulate
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,14 +20,25 @@ class Chunk:
         return self.index == self.total - 1
 
 
-def plan(size: int, chunk_size: int) -> tuple[Chunk, ...]:
-    """Cut ``size`` bytes into chunks of ``chunk_size`` bytes, the last one shorter (API.md, In chunks)."""
-    if size <= 0 or chunk_size <= 0:
+def plan(size: int, chunk_size: int, edge: int | None = None) -> tuple[Chunk, ...]:
+    """Cut ``size`` bytes into chunks of ``chunk_size`` bytes, the last one shorter (API.md, In chunks).
+
+    With an ``edge`` (bytes, below ``chunk_size``) the first and the last chunk, which go alone, have about
+    that size where the part is large enough, and all between them one size: the last takes what is left over.
+    """
+    if size <= 0 or chunk_size <= 0 or (edge is not None and edge <= 0):
         raise ValueError("sizes are above 0")
-    total = -(-size // chunk_size)
+    if edge is None or edge >= chunk_size or size <= max(chunk_size, 2 * edge):
+        whole, rest = divmod(size, chunk_size)
+        lengths = [chunk_size] * whole + [rest] * (rest > 0)
+    else:
+        middle = size - 2 * edge
+        count = -(-middle // chunk_size)
+        lengths = [edge, *([middle // count] * count), edge + middle % count]
+    offsets = accumulate(lengths, initial=0)
     return tuple(
-        Chunk(index, total, index * chunk_size, min(chunk_size, size - index * chunk_size))
-        for index in range(total)
+        Chunk(index, len(lengths), offset, length)
+        for index, (offset, length) in enumerate(zip(offsets, lengths, strict=False))
     )
 
 

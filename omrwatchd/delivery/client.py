@@ -186,7 +186,8 @@ class _PoolTransport(httpx.BaseTransport):
             parts = httpx.URL(proxy)
             login = (parts.username, parts.password) if parts.username else None
             bare = str(parts.copy_with(username=None, password=None))
-            self._pool = httpcore.HTTPProxy(bare, proxy_auth=login, **options)
+            to_proxy = _tls(server) if parts.scheme == "https" else None
+            self._pool = httpcore.HTTPProxy(bare, proxy_auth=login, proxy_ssl_context=to_proxy, **options)
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         url = request.url

@@ -153,7 +153,7 @@ class PartUpload:
 
     def _resend(self, unknown: Fault, tick: Callable[[], None]) -> str:
         """The final chunk once more, of the same upload; only a batch_id ends the uncertainty."""
-        final = plan(self.part.size, self.part.chunk_size or 0)[-1]
+        final = self._plan()[-1]
         self._resending = True
         try:
             return _batch_of(self._send_all([final], tick)[final.index])
@@ -169,9 +169,9 @@ class PartUpload:
         fault = failure.fault
         if fault.kind is Kind.SESSION and self.part.sessions < SESSIONS_FORGOTTEN_AT_MOST:
             size = self.part.chunk_size or self._road.settings.chunk_size
-            self.part = self._road.ledger.begin_session(self.part, size, forgotten=True)
+            self._begin_session(size, forgotten=True)
         elif fault.kind is Kind.SIZE and (smaller := self._smaller_chunk()) is not None:
-            self.part = self._road.ledger.begin_session(self.part, smaller)
+            self._begin_session(smaller)
         elif fault.kind is Kind.SIZE and self._is_pictures:
             raise Failed(Fault(Kind.FILE, PICTURES_TOO_LARGE)) from failure
         elif fault.kind in (Kind.SESSION, Kind.SIZE):
@@ -213,8 +213,8 @@ class PartUpload:
         ledger = self._road.ledger
         if self.part.upload_id is None or self.part.chunk_size is None:
             size = self.part.chunk_size or self._road.settings.chunk_size
-            self.part = ledger.begin_session(self.part, size)
-        chunks = plan(self.part.size, self.part.chunk_size or 0)
+            self._begin_session(size)
+        chunks = self._plan()
         have = ledger.acknowledged(self.part)
         self._sent = {chunk.index: chunk.length for chunk in chunks if chunk.index in have}
         self._announce_start(chunks=len(chunks), resumed=len(have))
@@ -222,6 +222,14 @@ class PartUpload:
         self._send_all([chunk for chunk in owed if chunk.index == 0], tick)
         self._send_all([chunk for chunk in owed if chunk.index > 0], tick)
         return _batch_of(self._send_all([chunks[-1]], tick)[chunks[-1].index])
+
+    def _begin_session(self, chunk_size: int, *, forgotten: bool = False) -> None:
+        edge = self._road.settings.edge_chunk_size
+        self.part = self._road.ledger.begin_session(self.part, chunk_size, edge, forgotten=forgotten)
+
+    def _plan(self) -> tuple[Chunk, ...]:
+        """As this session began, whatever the settings say by now."""
+        return plan(self.part.size, self.part.chunk_size or 0, self.part.edge_chunk_size)
 
     def _send_all(self, chunks: Iterable[Chunk], tick: Callable[[], None]) -> dict[int, Ack]:
         by_index = {chunk.index: chunk for chunk in chunks}

@@ -74,14 +74,17 @@ class Ledger:
             if upload_id is not None:
                 connection.execute(update(parts).where(parts.c.id == part.id).values(upload_id=upload_id))
 
-    def begin_session(self, part: Part, chunk_size: int, *, forgotten: bool = False) -> Part:
-        """Begin an upload at chunk 0 with chunks of ``chunk_size`` bytes; what an old one held is void."""
+    def begin_session(
+        self, part: Part, chunk_size: int, edge: int | None, *, forgotten: bool = False
+    ) -> Part:
+        """Begin an upload at chunk 0 with chunks of so many bytes (chunks.plan); an old one is void."""
         with self._writer.begin() as connection:
             connection.execute(delete(chunks).where(chunks.c.part_id == part.id))
         return self._set(
             part,
             upload_id=None,
             chunk_size=chunk_size,
+            edge_chunk_size=edge,
             final_sent_at=None,
             bytes_sent=0,
             sessions=part.sessions + (1 if forgotten else 0),

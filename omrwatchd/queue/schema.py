@@ -100,6 +100,7 @@ parts = Table(
     Column("status", String(12), nullable=False),
     Column("upload_id", Text),
     Column("chunk_size", BigInteger),
+    Column("edge_chunk_size", BigInteger),
     Column("sessions", Integer, nullable=False, server_default=text("0")),
     Column("final_sent_at", Float),
     Column("batch_id", Text),

@@ -28,6 +28,7 @@ def part_of(row: Columns) -> Part:
         status=Status(row["status"]),
         upload_id=row["upload_id"],
         chunk_size=row["chunk_size"],
+        edge_chunk_size=row["edge_chunk_size"],
         sessions=row["sessions"],
         final_sent_at=row["final_sent_at"],
         batch_id=row["batch_id"],

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from omrwatchd.errors import Problem
 
-HEAD = "0002"
+HEAD = "0003"
 """The newest schema version (Alembic revision); a test holds it equal to migrations/."""
 BUSY_TIMEOUT_SECONDS = 10
 """How long a statement waits for another process that writes."""

@@ -87,7 +87,7 @@ class Hangup(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Drop the connection and wait until it is gone, so that nothing is answered after all."""
         transport = scope["extensions"][TRANSPORT]
-        if self.reset:
+        if self.reset and not transport.is_closing():
             # A linger time of zero makes close() send RST (socket(7)); without it the client may see FIN.
             transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NONE)
         transport.abort()

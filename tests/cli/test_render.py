@@ -21,8 +21,9 @@ def a_job(name: str, status: Status, *, sent: int = 0, problem: Problem | None =
     rows = tuple(
         Part(
             id=index, job_id=7, index=index, name=name, sheets=80, size=size // parts, whole=True,
-            first_sheet=0, stop_sheet=80, status=status, upload_id=None, chunk_size=None, sessions=0,
-            final_sent_at=None, batch_id=batch, started_at=None, bytes_sent=sent // parts,
+            first_sheet=0, stop_sheet=80, status=status, upload_id=None, chunk_size=None,
+            edge_chunk_size=None, sessions=0, final_sent_at=None, batch_id=batch,
+            started_at=None, bytes_sent=sent // parts,
         )
         for index in range(parts)
     )  # fmt: skip

@@ -159,6 +159,26 @@ def test_restart_in_mid_upload_resumes_at_the_missing_chunks(
     assert [batch.sha256 for batch in receiver.batches] == [before]
 
 
+def test_small_edges_stay_as_they_were_when_the_upload_resumes(
+    receiver: Receiver, open_station: OpenStation
+) -> None:
+    """First and last chunk small; after a restart under another setting the session's own sizes go on."""
+    receiver.add_fault(Fault(match="chunk", chunk_index=3, action="delay", seconds=60))
+    with open_station(upload={"edge_chunk_size": 64 * 1024}) as station:
+        job = station.drop(size=4 * MIB)
+        digest = sha256(station.folder / "drop" / "scan.zip")
+        until(lambda: len(station.announced(events.ChunkAcknowledged)) == 4)
+    with open_station(upload={"edge_chunk_size": 512 * 1024}) as station:
+        station.ends(job, Status.COMPLETED)
+    [batch] = receiver.batches
+    assert batch.sha256 == digest
+    taken = {r.chunk_index: r.body_bytes for r in receiver.requests if r.status == 200}
+    assert len(taken) == 6
+    assert taken[0] < 70_000
+    assert taken[5] < 70_000
+    assert min(taken[index] for index in range(1, 5)) > 900_000
+
+
 def test_crash_after_the_last_bytes_went_out_is_an_unknown_outcome(
     receiver: Receiver, open_station: OpenStation
 ) -> None:

@@ -1,0 +1,309 @@
+"""Files on their way into real sockets: plain, over TLS, and over TLS within the TLS of a proxy."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import ssl
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from omrwatchd.delivery.body import Body
+from omrwatchd.delivery.client import Client, RequestLost
+from omrwatchd.delivery.faults import Lost
+from omrwatchd.delivery.halt import Halt
+from omrwatchd.delivery.handover import Handover
+from omrwatchd.delivery.limits import RateLimit
+from omrwatchd.delivery.wire import Request
+from omrwatchd.settings import MIB, Server, Upload
+from omrwatchd.sheets.part import VirtualPart
+from omrwatchd.sheets.source import FileRange, FileSource, Source, SourceChanged
+from omrwatchd.sheets.split import Layout, Range
+from tests.waiting import HurriedClock, until
+
+CONTENT = os.urandom(3 * MIB + 12_345)
+HEAD, TAIL = b"head\r\n", b"\r\ntail"
+ANSWER = b'HTTP/1.1 200 OK\r\nContent-Length: 18\r\n\r\n{"upload_id": "u"}'
+
+
+class Peer:
+    """A server of one thread a connection, which keeps what it was sent behind the headers."""
+
+    def __init__(self, serve: Callable[[socket.socket], None] | None = None) -> None:
+        self.received: list[bytes] = []
+        self._connections: list[socket.socket] = []
+        self._serve = serve or self._take
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = self._listener.accept()
+                self._connections.append(connection)
+                threading.Thread(target=self._handle, args=(connection,), daemon=True).start()
+
+    def _handle(self, connection: socket.socket) -> None:
+        with connection, contextlib.suppress(OSError):
+            self._serve(connection)
+
+    def _take(self, connection: socket.socket) -> None:
+        while True:
+            headers, _, body = read_headers(connection).partition(b"\r\n\r\n")
+            length = int(headers.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
+            while len(body) < length:
+                body += connection.recv(length - len(body)) or fail()
+            self.received.append(body)
+            connection.sendall(ANSWER)
+
+    def close(self) -> None:
+        self._listener.close()
+
+
+def fail() -> bytes:
+    raise ConnectionError
+
+
+def read_headers(connection: socket.socket) -> bytes:
+    data = b""
+    while b"\r\n\r\n" not in data:
+        data += connection.recv(65536) or fail()
+    return data
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A certificate for 127.0.0.1 and its key in one file, trusted by itself."""
+    folder = tmp_path_factory.mktemp("tls")
+    subprocess.run(
+        "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN=test "
+        "-addext subjectAltName=IP:127.0.0.1 -keyout key -out cert && cat key cert > both",
+        shell=True,
+        cwd=folder,
+        check=True,
+        capture_output=True,
+    )
+    return folder / "both"
+
+
+def over_tls(certificate: Path, serve: Callable[[socket.socket], None]) -> Callable[[socket.socket], None]:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+
+    def wrapped(connection: socket.socket) -> None:
+        with contextlib.suppress(OSError), context.wrap_socket(connection, server_side=True) as secure:
+            serve(secure)
+
+    return wrapped
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "scan.zip"
+    path.write_bytes(CONTENT)
+    return path
+
+
+@pytest.fixture
+def source(file: Path) -> Iterator[FileSource]:
+    descriptor = os.open(file, os.O_RDONLY)
+    seen = os.fstat(descriptor)
+    yield FileSource(descriptor, seen.st_size, seen.st_mtime_ns)
+    os.close(descriptor)
+
+
+@contextlib.contextmanager
+def client_for(address: str, certificate: Path | None = None, **server: str) -> Iterator[Client]:
+    client = Client(Server(base_url=address, ca_file=certificate, **server), Upload(stall_seconds=1))
+    try:
+        yield client
+    finally:
+        client.close()
+
+
+def send(client: Client, source: Source, *, final: bool = False, length: int = len(CONTENT)) -> int:
+    whole = len(HEAD) + length + len(TAIL)
+    headers = (("Content-Length", str(whole)),)
+    request = Request("/batches/upload-chunk", headers, HEAD, 0, length, TAIL, final, True)
+    clock = HurriedClock()
+    body = Body(
+        request,
+        source,
+        Halt(client.wake),
+        progress=lambda _sent: None,
+        before_last=lambda: None,
+        limit=RateLimit(Upload(), clock),
+    )
+    return client.send("POST", request.path, headers, body, token="secret").status
+
+
+@pytest.mark.parametrize("kind", ["http", "https"])
+def test_every_byte_arrives_in_its_place(source: FileSource, certificate: Path, kind: str) -> None:
+    """A file, and a part made of ranges and new bytes, arrive as they are, on one kept connection."""
+    peer = Peer()
+    if kind == "https":
+        peer._serve = over_tls(certificate, peer._take)
+    pieced = CONTENT[5:105] + b"between" + CONTENT[1000 : 1000 + 2 * MIB] + b"end"
+    part = VirtualPart(source, Layout((Range(5, 100), b"between", Range(1000, 2 * MIB), b"end"), len(pieced)))
+    with client_for(f"{kind}://127.0.0.1:{peer.port}", certificate) as client:
+        assert send(client, source) == 200
+        assert send(client, part, length=part.size) == 200
+        assert send(client, source, final=True) == 200
+    whole = HEAD + CONTENT + TAIL
+    assert peer.received == [whole, HEAD + pieced + TAIL, whole]
+    peer.close()
+
+
+def test_within_the_tls_of_a_proxy(source: FileSource, certificate: Path) -> None:
+    """Behind an https proxy the token and the file go through both layers of TLS, and arrive."""
+    peer = Peer()
+    peer._serve = over_tls(certificate, peer._take)
+    outer: list[bytes] = []
+
+    def forward(connection: socket.socket) -> None:
+        outer.append(read_headers(connection))
+        inner = socket.create_connection(("127.0.0.1", peer.port))
+        connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+
+        def back() -> None:
+            with contextlib.suppress(OSError):
+                while data := inner.recv(65536):
+                    connection.sendall(data)
+
+        threading.Thread(target=back, daemon=True).start()
+        while data := connection.recv(65536):
+            outer.append(data)
+            inner.sendall(data)
+
+    proxy = Peer(over_tls(certificate, forward))
+    address = f"https://127.0.0.1:{peer.port}"
+    with client_for(address, certificate, proxy=f"https://127.0.0.1:{proxy.port}") as client:
+        assert send(client, source) == 200
+    assert peer.received == [HEAD + CONTENT + TAIL]
+    assert outer[0].startswith(b"CONNECT")
+    assert b"secret" not in b"".join(outer)
+    proxy.close()
+    peer.close()
+
+
+@pytest.mark.parametrize("kind", ["http", "https"])
+def test_file_that_is_cut_off_meanwhile_is_never_finished(file: Path, certificate: Path, kind: str) -> None:
+    """A file that becomes shorter while it is sent raises, and the server gets no whole request."""
+    peer = Peer()
+    if kind == "https":
+        peer._serve = over_tls(certificate, peer._take)
+
+    class Shrinking(FileSource):
+        def check(self) -> None:
+            """As if the cut came just behind the look."""
+            os.truncate(file, MIB + 5)
+
+    descriptor = os.open(file, os.O_RDONLY)
+    try:
+        with (
+            client_for(f"{kind}://127.0.0.1:{peer.port}", certificate) as client,
+            pytest.raises(SourceChanged),
+        ):
+            send(client, Shrinking(descriptor, len(CONTENT), 0))
+    finally:
+        os.close(descriptor)
+    assert peer.received == []
+    peer.close()
+
+
+def test_changed_file_is_noticed_before_the_last_bytes(file: Path, source: FileSource) -> None:
+    """Another time of change, with every byte sent already, keeps the request from being whole."""
+    peer = Peer()
+
+    class Late(FileSource):
+        def pieces(self, offset: int, length: int) -> Iterator[bytes | FileRange]:
+            yield from super().pieces(offset, length)
+            os.utime(file, (1, 1))
+
+    descriptor = os.open(file, os.O_RDONLY)
+    seen = os.fstat(descriptor)
+    try:
+        with client_for(f"http://127.0.0.1:{peer.port}") as client, pytest.raises(SourceChanged):
+            send(client, Late(descriptor, seen.st_size, seen.st_mtime_ns))
+    finally:
+        os.close(descriptor)
+    assert peer.received == []
+    peer.close()
+
+
+@pytest.mark.parametrize("kind", ["http", "https"])
+def test_server_that_takes_nothing_is_a_stall(tmp_path: Path, certificate: Path, kind: str) -> None:
+    """A peer that reads no byte ends the attempt after upload.stall_seconds, not never."""
+    over = threading.Event()
+
+    def deaf(connection: socket.socket) -> None:
+        over.wait(60)
+        connection.close()
+
+    peer = Peer(over_tls(certificate, deaf) if kind == "https" else deaf)
+    large = tmp_path / "large.zip"
+    with large.open("wb") as made:
+        made.truncate(200 * MIB)
+    with (
+        large.open("rb") as opened,
+        client_for(f"{kind}://127.0.0.1:{peer.port}", certificate) as client,
+    ):
+        seen = os.fstat(opened.fileno())
+        source = FileSource(opened.fileno(), seen.st_size, seen.st_mtime_ns)
+        with pytest.raises(RequestLost) as lost:
+            send(client, source, length=seen.st_size)
+    assert lost.value.how is Lost.WRITE_TIMEOUT
+    over.set()
+    peer.close()
+
+
+def test_unreadable_file_is_the_files_fault_not_the_connections(tmp_path: Path) -> None:
+    """Where the kernel can't read, the error is an OSError of the file: no retry, no outage."""
+    peer = Peer()
+    folder = os.open(tmp_path, os.O_RDONLY)  # opens, and can't be read: EISDIR, as a broken disk gives EIO
+
+    class Unchecked(FileSource):
+        def check(self) -> None:
+            pass
+
+    try:
+        with client_for(f"http://127.0.0.1:{peer.port}") as client, pytest.raises(IsADirectoryError):
+            send(client, Unchecked(folder, MIB, 0), length=MIB)
+    finally:
+        os.close(folder)
+    peer.close()
+
+
+def test_closed_connection_is_the_connections_fault(source: FileSource) -> None:
+    """A peer that hangs up in mid-body is a lost connection, whoever was reading the file."""
+    ended = threading.Event()
+
+    def rude(connection: socket.socket) -> None:
+        read_headers(connection)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        connection.close()
+        ended.set()
+
+    peer = Peer(rude)
+    with client_for(f"http://127.0.0.1:{peer.port}") as client, pytest.raises(RequestLost) as lost:
+        send(client, source)
+    assert lost.value.how is Lost.RESET
+    until(ended.is_set)
+    peer.close()
+
+
+def test_stand_in_that_nobody_redeems_ends_the_body(source: FileSource) -> None:
+    """Should the HTTP library ever swallow or copy a stand-in, no body of zeros is completed."""
+    handover = Handover()
+    stand_ins = handover.stand_ins(source.pieces(0, 1000))
+    assert next(stand_ins) == bytes(1000)
+    with pytest.raises(RuntimeError, match="was not sent"):
+        next(stand_ins)
+    handover.clear()
+    assert handover.take(bytes(1000)) is None
