@@ -4,13 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
+from omrwatchd.clock import Clock
 from omrwatchd.delivery.halt import Halt
 from omrwatchd.delivery.limits import RateLimit
 from omrwatchd.delivery.wire import Request
 from omrwatchd.sheets.source import Piece, Source
 
-BLOCK = 1024 * 1024
-"""Bytes read and sent at once."""
+SMALLEST_BLOCK, LARGEST_BLOCK = 1024 * 1024, 4 * 1024 * 1024
+"""Bytes handed over at once; between two blocks progress is told, and a stop or a change is noticed."""
+BLOCK_SECONDS = 0.25
+"""What a block should take at most: on a slow line they stay small."""
+
+
+def next_block(block: int, seconds: float) -> int:
+    """How many bytes to hand over next, after ``block`` of them took so long. Pure."""
+    wanted = block * 2 if seconds < BLOCK_SECONDS / 2 else block // 2 if seconds > BLOCK_SECONDS else block
+    return max(SMALLEST_BLOCK, min(LARGEST_BLOCK, wanted))
 
 
 class Body:
@@ -30,6 +39,7 @@ class Body:
         progress: Callable[[int], None],
         before_last: Callable[[], None],
         limit: RateLimit,
+        clock: Clock,
     ) -> None:
         self._request = request
         self._source = source
@@ -37,6 +47,7 @@ class Body:
         self._progress = progress
         self._before_last = before_last
         self._limit = limit
+        self._clock = clock
         self.last_bytes_began = False
         """Whether the server may have the whole request."""
 
@@ -44,13 +55,15 @@ class Body:
         request = self._request
         self._halt.check()
         yield request.head
-        sent = 0
+        sent, block = 0, SMALLEST_BLOCK
         while sent < request.length:
             self._halt.check()
-            length = min(self._limit.block(BLOCK), request.length - sent)
+            length = min(self._limit.block(block), request.length - sent)
             self._limit.take(length, self._halt)
+            began = self._clock.monotonic()
             yield from self._pieces(request.offset + sent, length)
             sent += length
+            block = next_block(block, self._clock.monotonic() - began)
             self._progress(sent)
         self._halt.check()
         self._source.check()

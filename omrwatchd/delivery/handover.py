@@ -9,10 +9,15 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 
 from omrwatchd.sheets.source import FileRange, Piece
 
-_BLANK = bytes(1024 * 1024)  # zeros of calloc(3): they take no memory until somebody reads them
+
+@lru_cache(maxsize=8)
+def _blank(length: int) -> bytes:
+    """Zeros of calloc(3): they take no memory until somebody reads them."""
+    return bytes(length)
 
 
 class Handover:
@@ -28,7 +33,7 @@ class Handover:
                 yield piece
                 continue
             self._own.owed = piece
-            yield _BLANK if piece.length == len(_BLANK) else bytes(piece.length)
+            yield _blank(piece.length)
             if self._own.owed is not None:
                 raise RuntimeError("a range of the file was not sent")
 

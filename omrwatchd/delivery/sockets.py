@@ -12,6 +12,7 @@ import os
 import select
 import socket
 import ssl
+import struct
 import threading
 import time
 import typing
@@ -71,6 +72,7 @@ class WatchedStream(httpcore.NetworkStream):
         self._early = b""
         self._looked_at = 0.0
         self._block: memoryview | None = None
+        self._kernel_waits: float | None = None
         sockets.add(self._sock)
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
@@ -118,14 +120,13 @@ class WatchedStream(httpcore.NetworkStream):
             owed = owed.behind(have)
 
     def _send_file(self, owed: FileRange, timeout: float | None) -> None:
-        self._set_timeout(timeout)
+        """Left to the kernel, the waiting too: four lanes would fight for each turn that Python takes."""
+        self._wait_in_kernel(timeout)
         while owed.length:
             try:
                 sent = os.sendfile(self._sock.fileno(), owed.descriptor, owed.offset, owed.length)
             except BlockingIOError:
-                if not _ready(self._sock, select.POLLOUT, timeout):
-                    raise httpcore.WriteTimeout("no byte was taken") from None
-                continue
+                raise httpcore.WriteTimeout("no byte was taken") from None
             except OSError:
                 # the file's fault, the connection's, or a file system without it: this tells
                 self._send_read(owed, timeout)
@@ -133,6 +134,15 @@ class WatchedStream(httpcore.NetworkStream):
             if not sent:
                 raise SourceChanged("the file became shorter while it was read")
             owed = owed.behind(sent)
+
+    def _wait_in_kernel(self, timeout: float | None) -> None:
+        """Block in a send for up to ``timeout`` seconds without progress (SO_SNDTIMEO, socket(7))."""
+        self._set_timeout(None)
+        if self._kernel_waits != timeout:
+            whole, rest = divmod(timeout or 0.0, 1)
+            limit = struct.pack("@ll", int(whole), int(rest * 1_000_000))
+            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
+            self._kernel_waits = timeout
 
     def _set_timeout(self, timeout: float | None) -> None:
         if self._sock.gettimeout() != timeout:

@@ -287,6 +287,7 @@ class PartUpload:
                 progress=progress,
                 before_last=self._intend(request),
                 limit=self._road.limit,
+                clock=self._road.clock,
             )
             if request.makes_batch:
                 self._last_body = body

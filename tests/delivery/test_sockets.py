@@ -139,6 +139,7 @@ def send(client: Client, source: Source, *, final: bool = False, length: int = l
         progress=lambda _sent: None,
         before_last=lambda: None,
         limit=RateLimit(Upload(), clock),
+        clock=clock,
     )
     return client.send("POST", request.path, headers, body, token="secret").status
 
