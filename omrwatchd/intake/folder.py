@@ -75,12 +75,18 @@ class DropFolder:
         """What the last scan took, without the looks into files."""
         self.jobs_ended = 0
         """Of queued files that were found to be gone."""
+        self.came_back = False
+        """Queued files of it can be delivered again."""
         self._looked_at = 0.0
         self._expecting = True  # a value, for `quiet` is asked by other threads
 
     @property
     def lost(self) -> bool:
         return self._presence.lost
+
+    def away(self) -> str | None:
+        """Why a queued file of it that is missing is not to be taken for removed; for other threads."""
+        return self._presence.away()
 
     @property
     def wants_hints(self) -> bool:
@@ -154,6 +160,7 @@ class DropFolder:
         files = [file for file in found if file.path not in queued]
         self._forget_others({file.path for file in files})
         settled = [file for file in files if self._observe(file, began, ended)]
+        self.came_back |= not self.scanned
         self.scanned = True
         self.scan_seconds = self._clock.monotonic() - began
         return settled
@@ -171,7 +178,9 @@ class DropFolder:
             result = scan_folders(self.path, ignore=self.watch.ignore)
         else:
             result = scan(self.path, recursive=self.watch.recursive, ignore=self.watch.ignore)
-        self._presence.check()
+        barren = result.empty and self._queued.any_waiting
+        if self._presence.check(barren=barren):
+            self._announce(events.DropFolderRemounted(self.watch.name, display_name(self.path)))
         unreadable = frozenset(path for path, _ in result.unreadable)
         for path, reason in result.unreadable:
             if path not in self._unreadable:
@@ -183,10 +192,11 @@ class DropFolder:
         if not self.lost:
             self._announce(events.DropFolderLost(self.watch.name, display_name(self.path), reason))
         self._expecting = True
-        self.due = now + self._presence.missed()
+        self.due = now + self._presence.missed(reason)
 
     def _report_back(self) -> None:
         if self._presence.seen():
+            self.came_back = True
             self._announce(events.DropFolderBack(self.watch.name, display_name(self.path)))
 
     def _forget_others(self, paths: set[bytes]) -> None:

@@ -66,6 +66,11 @@ class Intake(Service):
         """Every folder is scanned and holds nothing more that may be delivered."""
         return all(folder.quiet for folder in self._folders) and not self._hinted
 
+    def away(self, watch: str) -> str | None:
+        """Why the drop folder of a watch can't be trusted now; None when it is there. For other threads."""
+        folder = next((folder for folder in self._folders if folder.watch.name == watch), None)
+        return None if folder is None else folder.away()
+
     def run(self) -> None:
         self._hints.start()
         try:
@@ -128,8 +133,8 @@ class Intake(Service):
         made = self._take(finished)
         for folder in looked:
             folder.plan_next_look()
-            made += folder.jobs_ended
-            folder.jobs_ended = 0
+            made += folder.jobs_ended + folder.came_back
+            folder.jobs_ended, folder.came_back = 0, False
         if made:
             self._wake_worker()
         self._looked = self._looked or bool(looked)

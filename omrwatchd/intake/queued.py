@@ -22,6 +22,11 @@ class QueuedFiles:
         self._announce = announce
         self._missing: dict[int, float] = {}
 
+    @property
+    def any_waiting(self) -> bool:
+        """Whether files of the folder should be there."""
+        return bool(self._store.waiting_files(self._watch.name, os.fsencode(self._watch.drop)))
+
     def check(self, found: Mapping[bytes, Found], now: float, patience: float) -> int:
         """Compare them with what a scan found; how many jobs were ended.
 
@@ -32,12 +37,12 @@ class QueuedFiles:
         for waiting in self._store.waiting_files(self._watch.name, os.fsencode(self._watch.drop)):
             here = found.get(waiting.path)
             if waiting.was_reset:
-                if _is_another(here, waiting) or not os.path.lexists(waiting.path):
+                if _is_another(here, waiting) or _is_gone(waiting.path):
                     self._store.let_go(waiting.id)
             elif here is not None:
                 if _is_another(here, waiting):
                     self._withdraw(self._store.job(waiting.id))
-            elif not os.path.lexists(waiting.path):
+            elif _is_gone(waiting.path):
                 since = self._missing.get(waiting.id, now)
                 if now - since >= patience:
                     ended += self._end(self._store.job(waiting.id))
@@ -74,3 +79,14 @@ def _is_another(here: Found | None, waiting: WaitingFile) -> bool:
     if here is None:
         return False
     return (here.size, here.mtime_ns) != (waiting.identity.size, waiting.identity.mtime_ns)
+
+
+def _is_gone(path: bytes) -> bool:
+    """Surely: a folder that can't be read, or a share that answers with an error, tells nothing."""
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+    return False

@@ -32,6 +32,8 @@ class Scan:
     files: tuple[Found, ...]
     unreadable: tuple[tuple[bytes, str], ...]
     """Subfolders that could not be read, with the reason."""
+    empty: bool = False
+    """Nothing at all lies in the drop folder, whatever its name."""
 
 
 def is_wanted(name: bytes, ignore: Sequence[str]) -> bool:
@@ -67,6 +69,7 @@ def scan(folder: bytes, *, recursive: bool, ignore: Sequence[str]) -> Scan:
         raise FolderLost(error.strerror or str(error)) from error
     unreadable: list[tuple[bytes, str]] = []
     files: list[Found] = []
+    empty = not entries
     while entries:  # no recursion: folders may lie deeper than Python calls
         entry = entries.pop()
         kind = _kind(entry)
@@ -74,7 +77,7 @@ def scan(folder: bytes, *, recursive: bool, ignore: Sequence[str]) -> Scan:
             entries += _below(entry.path, unreadable)
         elif kind == stat.S_IFREG and is_wanted(entry.name, ignore) and (found := _look(entry)) is not None:
             files.append(found)
-    return Scan(tuple(files), tuple(unreadable))
+    return Scan(tuple(files), tuple(unreadable), empty)
 
 
 def scan_folders(folder: bytes, *, ignore: Sequence[str]) -> Scan:
@@ -100,7 +103,7 @@ def scan_folders(folder: bytes, *, ignore: Sequence[str]) -> Scan:
             unreadable.append((entry.path, error.strerror or str(error)))
             continue
         found.append(Found(entry.path, pictures.size, pictures.mtime_ns, pictures.digest))
-    return Scan(tuple(found), tuple(unreadable))
+    return Scan(tuple(found), tuple(unreadable), not entries)
 
 
 def _listed(folder: bytes) -> list[os.DirEntry[bytes]]:
