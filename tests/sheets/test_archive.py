@@ -299,8 +299,8 @@ def test_absurd_numbers_are_refused_at_once(tail: bytes) -> None:
 
 def records(count: int, extra: bytes, sizes: int) -> bytes:
     name = b"a.jpg"
-    record = struct.pack("<4s6H3I5H2I", b"PK\x01\x02", 20, 20, 0, 0, 0, 0, 0, sizes, sizes, len(name), len(extra),
-                         0, 0, 0, 0, 0)  # fmt: skip
+    lengths = (sizes, sizes, len(name), len(extra))
+    record = struct.pack("<4s6H3I5H2I", b"PK\x01\x02", 20, 20, 0, 0, 0, 0, 0, *lengths, 0, 0, 0, 0, 0)
     return (record + name + extra) * count
 
 
