@@ -25,6 +25,8 @@ SHORTEST_PAUSE_SECONDS = 0.25
 ROOM_SECONDS = 1.0
 """How soon it is noticed that a full queue has room."""
 ARRIVING_SECONDS = 1.0
+LISTENING_SECONDS = 30.0
+"""How soon it is noticed that hints come no more, however rarely the folders are scanned."""
 
 
 class Intake(Service):
@@ -169,6 +171,8 @@ class Intake(Service):
         self._clock.wait(self._stopping, pause)
         now = self._clock.monotonic()
         wait = min([folder.due for folder in self._folders]) - now
+        if any(folder.hears_hints for folder in self._folders):
+            wait = min(wait, LISTENING_SECONDS)
         if any(folder.has_to_wait_for_room for folder in self._folders):
             wait = min(wait, ROOM_SECONDS)
         if self._looked:

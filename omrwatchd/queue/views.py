@@ -32,6 +32,10 @@ _BACKLOG = """SELECT count(*), total(size), total(
     CASE WHEN started_at IS NULL THEN 0 ELSE (SELECT total(bytes_sent) FROM parts WHERE job_id = jobs.id) END
 ) FROM jobs WHERE status = 'pending'"""
 _ENDED_AMOUNT = "SELECT count(*), total(size), total(size) FROM jobs WHERE finished_at >= :since"
+# '0' is the byte behind '/'
+_ARRIVING_BELOW = (
+    "SELECT path, name, size, why FROM arriving WHERE path > :start AND path < :stop ORDER BY path"
+)
 _AHEAD = """SELECT (SELECT count(*) FROM jobs WHERE status = 'pending' AND id < :id)
     + (SELECT count(*) FROM jobs WHERE status IN ('processing', 'uploading'))"""
 
@@ -194,6 +198,15 @@ class Views:
                 ended_since=Amount(*map(int, queue.rows(_ENDED_AMOUNT, {"since": since})[0])),
                 arriving=_arriving(queue),
             )
+
+    def arriving_below(self, folder: bytes) -> list[tuple[bytes, Arriving]]:
+        """What is arriving in one drop folder, each with its path below it, in that order."""
+        start = folder + b"/"
+        with glance(self._file) as queue:
+            found = (
+                [] if queue is None else queue.rows(_ARRIVING_BELOW, {"start": start, "stop": folder + b"0"})
+            )
+        return [(row["path"][len(start) :], Arriving(row["name"], row["size"], row["why"])) for row in found]
 
     def finished(self, since: float = 0.0) -> list[Job]:
         """Jobs that ended at or after ``since`` (seconds since the epoch), oldest first."""
