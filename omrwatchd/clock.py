@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from datetime import datetime
 from typing import Protocol
 
 
@@ -34,3 +35,8 @@ class SystemClock:
 
     def wait(self, event: threading.Event, seconds: float | None) -> bool:
         return event.wait(None if seconds is None else max(0.0, seconds))
+
+
+def local_time(seconds: float) -> str:
+    """Seconds since the epoch as people at this machine write it, to the second."""
+    return datetime.fromtimestamp(seconds).strftime("%Y-%m-%d %H:%M:%S")

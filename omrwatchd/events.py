@@ -117,6 +117,14 @@ class DropFolderBack(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class DropFolderRemounted(Event):
+    """Another file system holds the folder than before: it is taken as the drop folder."""
+
+    watch: str
+    folder: str
+
+
+@dataclass(frozen=True, slots=True)
 class HintsUnavailable(Event):
     """Only rescans notice files in this folder."""
 

@@ -18,7 +18,7 @@ from omrwatchd.delivery.client import Client
 from omrwatchd.delivery.closing import Closing
 from omrwatchd.delivery.credentials import Credentials
 from omrwatchd.delivery.delivering import Tools
-from omrwatchd.delivery.filing import Filing
+from omrwatchd.delivery.filing import Away, Filing
 from omrwatchd.delivery.hold import Probe
 from omrwatchd.delivery.last_answer import LastAnswer
 from omrwatchd.delivery.limits import RateLimit
@@ -184,7 +184,11 @@ class Daemon:
     @contextmanager
     def _inhabitants(self) -> Iterator[tuple[Worker, Intake, Store]]:
         settings = self._settings
-        with delivery(settings, self._clock, self._announce, self._on_death) as (worker, store):
+
+        def away(watch: str) -> str | None:
+            return intake.away(watch)  # there by the time that the worker starts
+
+        with delivery(settings, self._clock, self._announce, self._on_death, away) as (worker, store):
             intake = Intake(
                 settings,
                 store,
@@ -201,9 +205,15 @@ class Daemon:
 
 @contextmanager
 def delivery(
-    settings: Settings, clock: Clock, announce: Announce, on_death: Died
+    settings: Settings,
+    clock: Clock,
+    announce: Announce,
+    on_death: Died,
+    away: Away = lambda _watch: None,
 ) -> Iterator[tuple[Worker, Store]]:
     """The right half of the road on its queue: a worker, not started yet, and the store it takes from.
+
+    ``away`` tells why the drop folder of a watch can't be trusted now; None when it is there.
 
     Raises:
         Problem: ``queue_unusable``, ``queue_in_use``, or a TLS file of the settings that is none.
@@ -228,7 +238,7 @@ def delivery(
         limit=RateLimit(settings.upload, clock),
         last_answer=LastAnswer(client, credentials, clock, settings.server.lookup_path),
     )
-    filing = Filing(store, clock, settings.watch_named)
+    filing = Filing(store, clock, settings.watch_named, away)
     tools = Tools(
         settings=settings,
         store=store,
@@ -238,6 +248,7 @@ def delivery(
         probe=Probe(client, credentials, settings.server.probe_path),
         closing=Closing(store, filing, SummaryLog(settings.summary_file), clock, announce),
         clock=clock,
+        away=away,
     )
     try:
         row.register()

@@ -5,24 +5,33 @@ from __future__ import annotations
 import os
 import stat
 
-from omrwatchd.intake.scan import is_wanted
-from omrwatchd.model import Job, Status, WorkerState, display_name
+from omrwatchd.intake.scan import is_ignored, is_wanted
+from omrwatchd.model import Arriving, Job, Status, UploadType, WorkerState, display_name
 from omrwatchd.queue.views import FileView, Views, WorkerView, bytes_sent, job_document
 from omrwatchd.settings import Settings, Watch
 
 
 def explain(settings: Settings, views: Views, path: bytes) -> str:
-    """What is known of the file at ``path``."""
-    path = os.path.abspath(path)
+    """What is known of the file at ``path``, or of the folder of pictures that it is in."""
+    watch, path = _place(settings, os.path.abspath(path))
     name = display_name(os.path.basename(path))
-    about, worker = views.about(path), views.snapshot().worker
+    filed_in = [] if watch is None else [os.fsencode(watch.done_folder), os.fsencode(watch.failed_folder)]
+    about, worker = views.about(path, filed_in), views.snapshot().worker
     if about.job is not None and (about.job.filed_at is None or not os.path.lexists(path)):
         return _of_job(about, about.job, worker)
     if about.arriving is not None:
-        return f"{name} is not queued yet: {_sentence(about.arriving.why)}{_of_daemon(worker)}"
-    if about.job is not None:
+        return f"{name} is not queued yet: {_of_arriving(watch, about.arriving)}{_of_daemon(worker)}"
+    if about.job is not None and about.job.path == path:
         return _of_job(about, about.job, worker)
-    return _unknown(settings, path, name, worker)
+    return _unknown(settings, watch, path, name, worker)
+
+
+def _of_arriving(watch: Watch | None, file: Arriving) -> str:
+    words = file.why if file.why.endswith(".") else f"{file.why}."
+    if watch is not None and "not a complete ZIP" in words:
+        minutes = watch.give_up_seconds / 60
+        words += f" It is put into {watch.failed_folder} when it has not changed for {minutes:g} minutes."
+    return words
 
 
 def _of_job(about: FileView, job: Job, worker: WorkerView) -> str:
@@ -53,33 +62,58 @@ def _of_daemon(worker: WorkerView) -> str:
     return ""
 
 
-def _unknown(settings: Settings, path: bytes, name: str, worker: WorkerView) -> str:
+def _unknown(settings: Settings, watch: Watch | None, path: bytes, name: str, worker: WorkerView) -> str:
+    if watch is not None and not watch.drop.is_dir():
+        return f"{name} can't be looked at: its drop folder {watch.drop} is not there."
     try:
         found = os.lstat(path)
     except OSError as error:
         return f"{name} can't be looked at: {error.strerror}; the queue does not know it either."
-    watch = _watch_of(settings, path)
     if watch is None:
         folders = ", ".join(str(watch.drop) for watch in settings.watch)
         return f"{name} lies in no drop folder (they are: {folders})."
-    if not stat.S_ISREG(found.st_mode):
-        return f"{name} is left alone: it is no regular file."
-    if not is_wanted(os.path.basename(path), watch.ignore):
-        ignored = ", ".join(watch.ignore)
-        return f"{name} is left alone: its name does not end in .zip, or is among the ignored ({ignored})."
+    if (reason := _left_alone(watch, path, found)) is not None:
+        return f"{name} is left alone: {reason}."
     return (
         f"{name} has not been seen yet.{_of_daemon(worker) or ' It will be at the next scan of its folder.'}"
     )
 
 
-def _watch_of(settings: Settings, path: bytes) -> Watch | None:
-    folder = os.path.dirname(path)
+def _left_alone(watch: Watch, path: bytes, found: os.stat_result) -> str | None:
+    """Why intake does not care for it; None when it does."""
+    base = os.path.basename(path)
+    ignored = f"its name is among the ignored ({', '.join(watch.ignore)})"
+    if watch.upload_type is UploadType.IMAGES:
+        if not stat.S_ISDIR(found.st_mode):
+            return "only folders of pictures count in this drop folder"
+        return ignored if is_ignored(base, watch.ignore) else None
+    if stat.S_ISLNK(found.st_mode):
+        return "it is a link, and links are not followed"
+    if not stat.S_ISREG(found.st_mode):
+        return "it is no regular file"
+    below = os.path.relpath(path, os.fsencode(watch.drop)).split(b"/")
+    hidden = next((folder for folder in below[:-1] if is_ignored(folder, watch.ignore)), None)
+    if hidden is not None:
+        return (
+            f"the name of its folder {display_name(hidden)} is among the ignored ({', '.join(watch.ignore)})"
+        )
+    if is_ignored(base, watch.ignore):
+        return ignored
+    return None if is_wanted(base, watch.ignore) else "its name does not end in .zip"
+
+
+def _place(settings: Settings, path: bytes) -> tuple[Watch | None, bytes]:
+    """The watch that a path belongs to, and the path as the daemon has it: links may lead there, too."""
+    folder, name = os.path.split(path)
+    real = os.path.join(os.path.realpath(folder), name)
     for watch in settings.watch:
         drop = os.fsencode(watch.drop)
-        if folder == drop or (watch.recursive and folder.startswith(drop + b"/")):
-            return watch
-    return None
-
-
-def _sentence(why: str) -> str:
-    return why if why.endswith(".") else f"{why}."
+        for root, whole in ((drop, path), (os.path.realpath(drop), real)):
+            if not whole.startswith(root + b"/"):
+                continue
+            below = whole[len(root) + 1 :].split(b"/")
+            if watch.upload_type is UploadType.IMAGES:
+                return watch, os.path.join(drop, below[0])
+            if len(below) == 1 or watch.recursive:
+                return watch, os.path.join(drop, *below)
+    return None, path

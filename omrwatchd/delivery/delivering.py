@@ -10,6 +10,7 @@ from omrwatchd import events
 from omrwatchd.clock import Clock
 from omrwatchd.delivery.closing import Closing
 from omrwatchd.delivery.faults import Fault, Kind
+from omrwatchd.delivery.filing import Away
 from omrwatchd.delivery.halt import Halt, Halted, Why
 from omrwatchd.delivery.hold import Probe
 from omrwatchd.delivery.opening import JobFile, JobFolder, opened
@@ -41,6 +42,7 @@ class Tools:
     probe: Probe
     closing: Closing
     clock: Clock
+    away: Away = lambda _watch: None
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,8 @@ COPY_BLOCK = 8 * 1024 * 1024
 """Bytes; after each a copy across file systems gives a sign of life."""
 
 Sign = Callable[[], None]
+Away = Callable[[str], str | None]
+"""Why the drop folder of a watch (by its name) can't be trusted now; None when it is there."""
 
 
 class FilingDelayed(Exception):
@@ -34,10 +36,17 @@ class FilingDelayed(Exception):
 class Filing:
     """Moves files whose jobs have ended."""
 
-    def __init__(self, store: Store, clock: Clock, watch_named: Callable[[str], Watch | None]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        clock: Clock,
+        watch_named: Callable[[str], Watch | None],
+        away: Away = lambda _watch: None,
+    ) -> None:
         self._store = store
         self._clock = clock
         self._watch_named = watch_named
+        self._away = away
         self.sign: Sign = _nobody_listens
         """Called in the middle of long copies: whoever files is at work, not stuck."""
 
@@ -64,6 +73,8 @@ class Filing:
         if not _is_the_file(job, job.path):
             if job.filing_target is not None and _is_the_file(job, job.filing_target):
                 return job.filing_target  # moved already, before we could record it
+            if (reason := self._away(job.watch)) is not None:
+                raise FilingDelayed(f"{os.fsdecode(os.path.dirname(job.path))}: {reason}")
             return job.path  # gone, or another file by now: that one is not ours to move
         folder = self._folder(job, delivered=delivered)
         if os.path.dirname(job.path) == folder:

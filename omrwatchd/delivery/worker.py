@@ -36,6 +36,7 @@ class Worker(Service):
         self._backoff = Backoff()
         self._shown: tuple[WorkerState, str | None, int | None] | None = None
         self._uploading = False
+        self._away = tools.away
         self._desk = Desk(
             stopping=lambda: self.stopping,
             show=self._show,
@@ -59,12 +60,25 @@ class Worker(Service):
             self._tools.closing.settle_accounts()
             if (seconds := self._delay()) > 0:
                 self._rest(seconds)
-            elif (job := self._store.claim(self._row.id)) is not None:
+            elif (job := self._store.claim(self._row.id, self._away_watches())) is not None:
                 self._deliver(job)
             else:
-                self._show(WorkerState.IDLE)
+                self._show_rest()
                 self._rest(LONGEST_REST_SECONDS)
         self._show(WorkerState.STOPPED)
+
+    # drop folders that are away: their files are not gone
+
+    def _away_watches(self) -> list[str]:
+        return [watch.name for watch in self._tools.settings.watch if self._away(watch.name) is not None]
+
+    def _show_rest(self) -> None:
+        """Nothing waits, or nothing but files whose drop folder is away."""
+        for watch in self._tools.settings.watch:
+            if (reason := self._away(watch.name)) is not None and self._store.waiting() > 0:
+                self._show(WorkerState.HELD, f"The drop folder {watch.drop} is away: {reason}.")
+                return
+        self._show(WorkerState.IDLE)
 
     # before anything is sent
 
@@ -149,11 +163,16 @@ class Worker(Service):
         except SourceChanged as change:
             self._tools.closing.source_changed(self._store.job(job.id), str(change))
         except FileNotFoundError:
-            self._tools.closing.source_gone(self._store.job(job.id))
+            if self._away(job.watch) is None:
+                self._tools.closing.source_gone(self._store.job(job.id))
+            else:
+                self._store.give_back(self._store.job(job.id), attempted=False)
 
     def _draw_consequence(self, job: Job, fault: Fault) -> None:
-        if fault.kind is Kind.FILE:  # it could not even be opened
+        if fault.kind is Kind.FILE and self._away(job.watch) is None:  # it could not even be opened
             self._fail(job, fault.problem)
+        elif fault.kind is Kind.FILE:
+            self._store.give_back(job, attempted=False)
         elif fault.kind is Kind.CHUNK:
             self._store.give_back(job, attempted=True)
             self._begin_cooldown()

@@ -34,6 +34,8 @@ class NotYet:
 
     why: str
     unreadable: bool = False
+    ask_again: bool = False
+    """What it waits for ends without a change of the file and without a hint."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +75,7 @@ class Admission:
         try:
             content = self._inspect(found, ask_lease=ask_lease)
         except Unfinished as reason:
-            return NotYet(str(reason))
+            return NotYet(str(reason), ask_again=True)
         except OSError as error:
             return NotYet(f"it can't be read: {error.strerror or error}", unreadable=True)
         except Problem as problem:
@@ -133,6 +135,15 @@ class Admission:
             self._watch.pattern,
             self._watch.metadata,
         )
+
+    def sorts_otherwise(self, job: Job) -> bool:
+        """Whether a queued file would be queued with other metadata now, or be refused: by its sidecar."""
+        try:
+            routed = self._route(job.path, job.name)
+            check_count(job.name, routed.sheets, job.sheets)
+        except Problem:
+            return True
+        return routed.metadata != job.metadata
 
     def _check_new(self, job: NewJob) -> None:
         """The same content is not delivered twice, whatever its name.

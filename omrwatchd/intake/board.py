@@ -8,8 +8,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from omrwatchd.clock import Clock
-from omrwatchd.model import ACTIVE, Job, Status, WorkerState
+from omrwatchd.clock import Clock, local_time
+from omrwatchd.model import ACTIVE, Arriving, Job, Status, WorkerState, display_name
 from omrwatchd.queue.database import Changes
 from omrwatchd.queue.views import Snapshot, Views, bytes_sent
 from omrwatchd.settings import Watch
@@ -28,20 +28,30 @@ _WORDS = {
 }
 
 
-def board_text(snapshot: Snapshot, today: Sequence[Job], watch: Watch) -> str:
-    """What the board of one drop folder says, but for its time. Times are the machine's local ones."""
+def board_text(
+    snapshot: Snapshot, arriving: Sequence[tuple[bytes, Arriving]], today: Sequence[Job], watch: Watch
+) -> str:
+    """What the board of one drop folder says, but for its time. Times are the machine's local ones.
+
+    ``arriving`` is what arrives in this folder, with paths below it; ``snapshot`` and ``today`` are of all.
+    """
     mine = [job for job in snapshot.jobs if job.watch == watch.name]
     waiting = [job for job in mine if job.status is Status.PENDING]
     ended = [job for job in today if job.watch == watch.name]
     failed = [job for job in ended if job.status is not Status.COMPLETED]
     lines = [f"Now: {_now(snapshot)}", ""]
-    lines += _listed("Arriving", [f"{file.name}: {file.why}" for file in snapshot.arriving])
+    lines += _listed("Arriving", [f"{display_name(path)}: {file.why}" for path, file in arriving])
     lines += _listed("Waiting", [job.name for job in waiting])
     lines += [f"Delivered today: {len(ended) - len(failed)}", f"Failed today: {len(failed)}"]
     lines += [f"  {job.name}: {job.problem.summary if job.problem else ''}" for job in failed[-_LISTED:]]
     if failed:
         lines.append(f"Failed files lie in {watch.failed_folder}, each with a text that says what to do.")
-    return "\n".join(lines) + "\n"
+    return "".join(f"{_printable(line)}\n" for line in lines)
+
+
+def _printable(line: str) -> str:
+    """One line, whatever a server or a file's name put into it."""
+    return "".join(letter if letter.isprintable() else " " for letter in line)
 
 
 def _now(snapshot: Snapshot) -> str:
@@ -106,7 +116,8 @@ class Boards:
         self._busy = open_jobs or active or bool(snapshot.arriving)
         all_told = True
         for watch in self._watches:
-            text = board_text(snapshot, today, watch)
+            arriving = self._views.arriving_below(os.fsencode(watch.drop))
+            text = board_text(snapshot, arriving, today, watch)
             if watch.name in lost or self._told.get(watch.name) == text:
                 continue
             if self._write(watch, text):
@@ -120,28 +131,39 @@ class Boards:
         return max(0.0, self._due - self._clock.monotonic()) if self._busy or self._stale else None
 
     def _write(self, watch: Watch, text: str) -> bool:
-        when = datetime.fromtimestamp(self._clock.now()).strftime("%Y-%m-%d %H:%M:%S")
         folder = os.fsencode(watch.drop)
+        when = local_time(self._clock.now())
         whole = f"omrwatchd: what happens to the files in this folder ({when})\n\n{text}"
         try:
-            _replace(folder, whole.encode("utf-8", "backslashreplace"))
+            _replace(folder, as_windows_reads(whole))
         except OSError:
             return False  # the folder is away or full: intake tells that, and the board is tried again
         return True
 
 
+def as_windows_reads(text: str) -> bytes:
+    """UTF-8 with its mark and CRLF: whoever opens it does so with Notepad, of whatever year, over a share."""
+    return text.replace("\n", "\r\n").encode("utf-8-sig", "backslashreplace")
+
+
 def _replace(folder: bytes, content: bytes) -> None:
-    """Put a new board in the old one's place at once; no link of others is followed."""
+    """Put a new board in the old one's place at once, whole or not at all; no link of others is followed."""
     partial = os.path.join(folder, PARTIAL)
     with contextlib.suppress(FileNotFoundError):
         os.unlink(partial)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    descriptor = os.open(partial, flags, 0o664)
+    descriptor = os.open(partial, flags, 0o600)
     try:
-        os.write(descriptor, content)
-    finally:
-        os.close(descriptor)
-    os.rename(partial, os.path.join(folder, NAME))
+        with open(descriptor, "wb", buffering=0) as file:
+            # whoever may look into the folder may read it, whatever the daemon's umask
+            os.fchmod(descriptor, 0o600 | (os.stat(folder).st_mode & 0o066))
+            while content:  # a disk that is nearly full takes a part of it, and refuses at the next
+                content = content[file.write(content) or 0 :]
+        os.rename(partial, os.path.join(folder, NAME))
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.unlink(partial)
+        raise
 
 
 def _midnight(now: float) -> float:

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass, replace
 
 from omrwatchd import events
-from omrwatchd.clock import Clock
+from omrwatchd.clock import Clock, local_time
 from omrwatchd.errors import Problem
 from omrwatchd.events import Announce
 from omrwatchd.intake import settle
@@ -29,7 +29,7 @@ ASK_AGAIN_SECONDS = 2.0
 
 _WAITING = {
     Verdict.EMPTY: "empty so far",
-    Verdict.GROWING: "still growing",
+    Verdict.GROWING: "still growing since {since}",
     Verdict.SETTLING: "waiting until it is finished",
 }
 
@@ -39,13 +39,15 @@ class Arrival:
     """A file on its way in."""
 
     track: Track
+    since: str
+    """When it was first seen: local time, for people."""
     why: str = "seen"
     looked_into: Observation | None = None
     """What was found to be no whole ZIP: not looked into again before it changes."""
     needs_room: bool = False
     growth_told: float | None = None
     ask_again: bool = False
-    """Settled, but open in a writer: what ends without a change of the file and without a hint."""
+    """Settled, but open in a writer."""
     unreadable: bool = False
     unreadable_told: bool = False
 
@@ -63,7 +65,7 @@ class DropFolder:
         self._clock = clock
         self._announce = announce
         self._presence = Presence(self.path)
-        self._queued = QueuedFiles(watch, store, announce)
+        self._queued = QueuedFiles(watch, store, announce, admission.sorts_otherwise)
         self._arrivals: dict[bytes, Arrival] = {}
         self._unreadable: frozenset[bytes] = frozenset()
         self.scanned = False
@@ -75,12 +77,18 @@ class DropFolder:
         """What the last scan took, without the looks into files."""
         self.jobs_ended = 0
         """Of queued files that were found to be gone."""
+        self.came_back = False
+        """Queued files of it can be delivered again."""
         self._looked_at = 0.0
         self._expecting = True  # a value, for `quiet` is asked by other threads
 
     @property
     def lost(self) -> bool:
         return self._presence.lost
+
+    def away(self) -> str | None:
+        """Why a queued file of it that is missing is not to be taken for removed; for other threads."""
+        return self._presence.away()
 
     @property
     def wants_hints(self) -> bool:
@@ -154,6 +162,7 @@ class DropFolder:
         files = [file for file in found if file.path not in queued]
         self._forget_others({file.path for file in files})
         settled = [file for file in files if self._observe(file, began, ended)]
+        self.came_back |= not self.scanned
         self.scanned = True
         self.scan_seconds = self._clock.monotonic() - began
         return settled
@@ -171,7 +180,9 @@ class DropFolder:
             result = scan_folders(self.path, ignore=self.watch.ignore)
         else:
             result = scan(self.path, recursive=self.watch.recursive, ignore=self.watch.ignore)
-        self._presence.check()
+        barren = result.empty and self._queued.any_waiting
+        if self._presence.check(barren=barren):
+            self._announce(events.DropFolderRemounted(self.watch.name, display_name(self.path)))
         unreadable = frozenset(path for path, _ in result.unreadable)
         for path, reason in result.unreadable:
             if path not in self._unreadable:
@@ -183,10 +194,11 @@ class DropFolder:
         if not self.lost:
             self._announce(events.DropFolderLost(self.watch.name, display_name(self.path), reason))
         self._expecting = True
-        self.due = now + self._presence.missed()
+        self.due = now + self._presence.missed(reason)
 
     def _report_back(self) -> None:
         if self._presence.seen():
+            self.came_back = True
             self._announce(events.DropFolderBack(self.watch.name, display_name(self.path)))
 
     def _forget_others(self, paths: set[bytes]) -> None:
@@ -210,9 +222,10 @@ class DropFolder:
         The scan saw it at some moment from ``began`` to ``ended``: each counts where it is the less patient.
         """
         arrival = self._arrivals.get(file.path)
-        seen = Observation(began, file.size, file.mtime_ns, file.inode)
+        seen = Observation(began, file.size, file.mtime_ns, file.inode, file.beside)
         if arrival is None:
-            arrival = Arrival(settle.observe(None, replace(seen, at=ended)))
+            track = settle.observe(None, replace(seen, at=ended))
+            arrival = Arrival(track, local_time(self._clock.now()))
             self._arrivals[file.path] = arrival
             self._announce(
                 events.FileArriving(self.watch.name, display_name(os.path.basename(file.path)), file.size)
@@ -226,7 +239,7 @@ class DropFolder:
         ):
             return True
         arrival.needs_room = arrival.ask_again = arrival.unreadable = False
-        arrival.why = _WAITING[state]
+        arrival.why = _WAITING[state].format(since=arrival.since)
         self._tell_growth(file, arrival)
         return False
 
@@ -256,7 +269,7 @@ class DropFolder:
     def _draw_consequence(self, file: Found, arrival: Arrival, outcome: Outcome) -> int:
         name = display_name(os.path.basename(file.path))
         arrival.unreadable = isinstance(outcome, NotYet) and outcome.unreadable
-        arrival.ask_again = isinstance(outcome, NotYet) and not outcome.unreadable
+        arrival.ask_again = isinstance(outcome, NotYet) and outcome.ask_again
         if isinstance(outcome, NotYet):
             arrival.why = outcome.why
             if outcome.unreadable and not arrival.unreadable_told:

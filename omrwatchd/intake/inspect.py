@@ -130,7 +130,10 @@ def _check_writers(pictures: PictureSet) -> None:
 def _opened_file(found: Found) -> Iterator[int]:
     """No link is followed, and a FIFO put in its place can't block us."""
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    descriptor = os.open(found.path, flags)
+    try:
+        descriptor = os.open(found.path, flags)
+    except BlockingIOError:  # a file server's client has a write lease on it (an oplock, a delegation)
+        raise Unfinished(WRITER) from None
     try:
         _check_same(os.fstat(descriptor), found)
         yield descriptor

@@ -25,6 +25,8 @@ SHORTEST_PAUSE_SECONDS = 0.25
 ROOM_SECONDS = 1.0
 """How soon it is noticed that a full queue has room."""
 ARRIVING_SECONDS = 1.0
+LISTENING_SECONDS = 30.0
+"""How soon it is noticed that hints come no more, however rarely the folders are scanned."""
 
 
 class Intake(Service):
@@ -65,6 +67,11 @@ class Intake(Service):
     def quiet(self) -> bool:
         """Every folder is scanned and holds nothing more that may be delivered."""
         return all(folder.quiet for folder in self._folders) and not self._hinted
+
+    def away(self, watch: str) -> str | None:
+        """Why the drop folder of a watch can't be trusted now; None when it is there. For other threads."""
+        folder = next((folder for folder in self._folders if folder.watch.name == watch), None)
+        return None if folder is None else folder.away()
 
     def run(self) -> None:
         self._hints.start()
@@ -128,8 +135,8 @@ class Intake(Service):
         made = self._take(finished)
         for folder in looked:
             folder.plan_next_look()
-            made += folder.jobs_ended
-            folder.jobs_ended = 0
+            made += folder.jobs_ended + folder.came_back
+            folder.jobs_ended, folder.came_back = 0, False
         if made:
             self._wake_worker()
         self._looked = self._looked or bool(looked)
@@ -164,6 +171,8 @@ class Intake(Service):
         self._clock.wait(self._stopping, pause)
         now = self._clock.monotonic()
         wait = min([folder.due for folder in self._folders]) - now
+        if any(folder.hears_hints for folder in self._folders):
+            wait = min(wait, LISTENING_SECONDS)
         if any(folder.has_to_wait_for_room for folder in self._folders):
             wait = min(wait, ROOM_SECONDS)
         if self._looked:

@@ -31,7 +31,8 @@ _MEANT = [
 ]
 
 _READER = "_inotify_fd"
-"""watchdog's (since 7.1) one reader thread of an inotify observer; nothing public tells of its death."""
+"""watchdog's (since 7.1) one reader thread of an inotify observer, and the descriptor of that reader; nothing
+public tells of its death."""
 _OURS = frozenset({board.NAME, board.PARTIAL})
 
 
@@ -56,7 +57,7 @@ class Hints:
     def alive(self) -> bool:
         """Whether the observer, and what reads the kernel's events for all its watches, still run."""
         reader = getattr(self._observer, _READER, None)
-        return self._observer.is_alive() and (reader is None or reader.is_alive())
+        return self._observer.is_alive() and (reader is None or (reader.is_alive() and _reads(reader)))
 
     def watch(self, folder: bytes, *, recursive: bool) -> None:
         """Begin to hear of a folder, or begin anew.
@@ -93,6 +94,15 @@ class Hints:
 
     def _emitter(self, watch: ObservedWatch) -> EventEmitter | None:
         return next((emitter for emitter in self._observer.emitters if emitter.watch == watch), None)
+
+
+def _reads(reader: object) -> bool:
+    """Whether what it reads still is the kernel's: of a closed descriptor it hears nothing, and goes on."""
+    descriptor = getattr(reader, _READER, None)
+    try:
+        return descriptor is None or os.readlink(f"/proc/self/fd/{descriptor}") == "anon_inode:inotify"
+    except OSError:
+        return False
 
 
 def _identity(folder: bytes) -> tuple[int, int]:

@@ -17,6 +17,10 @@ class Presence:
     def __init__(self, folder: bytes) -> None:
         self._folder = folder
         self._tries = 0
+        self._known = False
+        """Whether files, or our own board, were seen there under the present mount."""
+        self.reason = ""
+        """Why it is lost, while it is."""
         self.mount: Mount | None = mount_of(folder)
         """The mount that holds the folder; the last one known while the folder is lost."""
 
@@ -24,22 +28,42 @@ class Presence:
     def lost(self) -> bool:
         return self._tries > 0
 
-    def check(self) -> None:
-        """To be asked after a scan, before what it found is believed.
+    def check(self, *, barren: bool) -> bool:
+        """To be asked after a scan, before what it found is believed; whether it is another mount now.
 
         A mount that comes on top (the share that was late at boot) or in the same place (a remount, whose
         device number is a new one) is how the folder is now. One that went away leaves its bare mount point.
+        After a start nothing tells a bare mount point but that it is ``barren``: nothing at all lies in it,
+        although files of it wait in the queue.
 
         Raises:
-            FolderLost: the file system that held the folder is not mounted any more.
+            FolderLost: the file system that held the folder is not mounted, or not mounted any more.
         """
         now = mount_of(self._folder)
         if self.mount is not None and now is not None and is_gone(self.mount, now, self._folder):
-            raise FolderLost(f"what was mounted at {os.fsdecode(self.mount.point)!r} is not mounted any more")
+            raise FolderLost(_gone(self.mount))
+        changed = now is not None and self.mount is not None and now != self.mount
+        self._known = self._known and not changed
+        if barren and not self._known:
+            raise FolderLost("it is empty, but files of it wait in the queue: is its share not mounted?")
+        self._known = True
         self.mount = now or self.mount
+        return changed
 
-    def missed(self) -> float:
+    def away(self) -> str | None:
+        """Why nothing can be said about a file of it that is missing now; asked by other threads, too."""
+        if self.lost:
+            return self.reason
+        if not self._known:
+            return "it has not been looked into yet"
+        now = mount_of(self._folder)
+        if now is not None and now != self.mount:
+            return "another file system is mounted there" if self.mount is None else _gone(self.mount)
+        return None if os.path.isdir(self._folder) else "it is not there"
+
+    def missed(self, reason: str) -> float:
         """The folder is lost; the seconds until it should be looked for again."""
+        self.reason = reason
         self._tries += 1
         return min(LONGEST_RETRY_SECONDS, 2.0 ** min(self._tries, _DOUBLINGS))
 
@@ -47,3 +71,7 @@ class Presence:
         """The folder is there; True when it was lost until now."""
         was_lost, self._tries = self.lost, 0
         return was_lost
+
+
+def _gone(mount: Mount) -> str:
+    return f"what was mounted at {os.fsdecode(mount.point)!r} is not mounted any more"

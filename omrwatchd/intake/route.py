@@ -33,7 +33,7 @@ def read_sidecar(text: str, name: str) -> dict[str, Any]:
     try:
         table = json.loads(text) if name.lower().endswith(".json") else tomllib.loads(text)
     except (ValueError, RecursionError) as error:
-        reason = str(error).splitlines()[0]
+        reason = str(error).partition("\n")[0][:200]
         raise _invalid(name, f"can't be read ({reason})") from None
     if not isinstance(table, dict):
         raise _invalid(name, "is no table of settings")
@@ -41,7 +41,7 @@ def read_sidecar(text: str, name: str) -> dict[str, Any]:
         if key not in (*FIELDS, "sheets"):
             close = difflib.get_close_matches(key, (*FIELDS, "sheets"), n=1)
             hint = f"; did you mean {close[0]}?" if close else ""
-            raise _invalid(name, f"has an unknown setting {key!r}{hint}")
+            raise _invalid(name, f"has an unknown setting {_short(key)}{hint}")
     return table
 
 
@@ -89,7 +89,7 @@ def _upload_type(value: Any, default: UploadType, where: str) -> UploadType:
         return default
     allowed = (str(UploadType.IMAGES),) if default is UploadType.IMAGES else ZIP_TYPES
     if value not in allowed:
-        raise _invalid(where, f"gives the upload_type {value!r}; here it is {' or '.join(allowed)}")
+        raise _invalid(where, f"gives the upload_type {_short(value)}; here it is {' or '.join(allowed)}")
     return UploadType(value)
 
 
@@ -125,6 +125,12 @@ def check_count(name: str, promised: int | None, counted: int) -> None:
             f"{name} should hold {promised} sheets, but there are {counted} in it.",
             "Scan what is missing, or correct the number, and drop the file again.",
         )
+
+
+def _short(value: object) -> str:
+    """For a sentence: a sidecar may hold 64 KiB of anything."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:40]}…"
 
 
 def _invalid(where: str, what: str) -> Problem:

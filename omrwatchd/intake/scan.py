@@ -8,8 +8,9 @@ import os
 import re
 import stat
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from omrwatchd.sheets.companions import SIDECAR_SUFFIXES
 from omrwatchd.sheets.pictures import list_pictures
 
 
@@ -25,6 +26,8 @@ class Found:
     size: int
     mtime_ns: int
     inode: int
+    beside: int = 0
+    """Tells one state of its sidecar from another; 0: it has none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +35,8 @@ class Scan:
     files: tuple[Found, ...]
     unreadable: tuple[tuple[bytes, str], ...]
     """Subfolders that could not be read, with the reason."""
+    empty: bool = False
+    """Nothing at all lies in the drop folder, whatever its name."""
 
 
 def is_wanted(name: bytes, ignore: Sequence[str]) -> bool:
@@ -67,6 +72,8 @@ def scan(folder: bytes, *, recursive: bool, ignore: Sequence[str]) -> Scan:
         raise FolderLost(error.strerror or str(error)) from error
     unreadable: list[tuple[bytes, str]] = []
     files: list[Found] = []
+    sidecars: dict[bytes, int] = {}
+    empty = not entries
     while entries:  # no recursion: folders may lie deeper than Python calls
         entry = entries.pop()
         kind = _kind(entry)
@@ -74,7 +81,9 @@ def scan(folder: bytes, *, recursive: bool, ignore: Sequence[str]) -> Scan:
             entries += _below(entry.path, unreadable)
         elif kind == stat.S_IFREG and is_wanted(entry.name, ignore) and (found := _look(entry)) is not None:
             files.append(found)
-    return Scan(tuple(files), tuple(unreadable))
+        elif kind == stat.S_IFREG and entry.name.endswith(SIDECAR_SUFFIXES):
+            _note_sidecar(entry, sidecars)
+    return Scan(_with_sidecars(files, sidecars), tuple(unreadable), empty)
 
 
 def scan_folders(folder: bytes, *, ignore: Sequence[str]) -> Scan:
@@ -89,8 +98,12 @@ def scan_folders(folder: bytes, *, ignore: Sequence[str]) -> Scan:
         raise FolderLost(error.strerror or str(error)) from error
     unreadable: list[tuple[bytes, str]] = []
     found: list[Found] = []
+    sidecars: dict[bytes, int] = {}
     for entry in entries:
-        if _kind(entry) != stat.S_IFDIR or is_ignored(entry.name, ignore):
+        kind = _kind(entry)
+        if kind == stat.S_IFREG and entry.name.endswith(SIDECAR_SUFFIXES):
+            _note_sidecar(entry, sidecars)
+        if kind != stat.S_IFDIR or is_ignored(entry.name, ignore):
             continue
         try:
             pictures = list_pictures(entry.path)
@@ -100,7 +113,21 @@ def scan_folders(folder: bytes, *, ignore: Sequence[str]) -> Scan:
             unreadable.append((entry.path, error.strerror or str(error)))
             continue
         found.append(Found(entry.path, pictures.size, pictures.mtime_ns, pictures.digest))
-    return Scan(tuple(found), tuple(unreadable))
+    return Scan(_with_sidecars(found, sidecars), tuple(unreadable), not entries)
+
+
+def _note_sidecar(entry: os.DirEntry[bytes], sidecars: dict[bytes, int]) -> None:
+    """Put what it is now under the path that it belongs to; of two kinds both count."""
+    seen = _look(entry)
+    if seen is not None:
+        owner = os.path.splitext(entry.path)[0]
+        sidecars[owner] = sidecars.get(owner, 0) ^ hash((seen.path, seen.size, seen.mtime_ns, seen.inode))
+
+
+def _with_sidecars(files: list[Found], sidecars: dict[bytes, int]) -> tuple[Found, ...]:
+    return tuple(
+        replace(file, beside=sidecars[file.path]) if file.path in sidecars else file for file in files
+    )
 
 
 def _listed(folder: bytes) -> list[os.DirEntry[bytes]]:

@@ -15,9 +15,12 @@ class Observation:
     size: int
     mtime_ns: int
     inode: int
+    beside: int = 0
+    """The state of its sidecar: one that lands later, or is being written, is waited for as well."""
 
     def same_content(self, other: Observation) -> bool:
-        return (self.size, self.mtime_ns, self.inode) == (other.size, other.mtime_ns, other.inode)
+        mine = (self.size, self.mtime_ns, self.inode, self.beside)
+        return mine == (other.size, other.mtime_ns, other.inode, other.beside)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ Each method is one transaction, committed when it returns. Nothing here does I/O
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -186,12 +187,18 @@ class Store:
             raise KeyError(job_id)
         return found[0]
 
-    def claim(self, worker: str) -> Job | None:
-        """Take the next waiting job for ``worker``: begun ones first, then the oldest."""
+    def claim(self, worker: str, away: Sequence[str] = ()) -> Job | None:
+        """Take the next waiting job for ``worker``: begun ones first, then the oldest.
+
+        ``away``: names of watches whose files can't be read now; theirs wait.
+        """
         order = (jobs.c.priority, jobs.c.started_at.is_(None), jobs.c.id)
         with self._writer.begin() as connection:
             oldest = connection.execute(
-                select(jobs.c.id).where(jobs.c.status == Status.PENDING).order_by(*order).limit(1)
+                select(jobs.c.id)
+                .where(jobs.c.status == Status.PENDING, jobs.c.watch.not_in(away))
+                .order_by(*order)
+                .limit(1)
             ).scalar()
             if oldest is None:
                 return None

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from omrwatchd.clock import Clock
-from omrwatchd.model import Arriving, Job, Status, WorkerState
+from omrwatchd.model import Arriving, Job, Status, WorkerState, display_name
 from omrwatchd.queue.glance import Glance, glance
 from omrwatchd.queue.process import is_alive, is_here
 
@@ -32,8 +33,19 @@ _BACKLOG = """SELECT count(*), total(size), total(
     CASE WHEN started_at IS NULL THEN 0 ELSE (SELECT total(bytes_sent) FROM parts WHERE job_id = jobs.id) END
 ) FROM jobs WHERE status = 'pending'"""
 _ENDED_AMOUNT = "SELECT count(*), total(size), total(size) FROM jobs WHERE finished_at >= :since"
-_AHEAD = """SELECT (SELECT count(*) FROM jobs WHERE status = 'pending' AND id < :id)
-    + (SELECT count(*) FROM jobs WHERE status IN ('processing', 'uploading'))"""
+# '0' is the byte behind '/'
+_ARRIVING_BELOW = (
+    "SELECT path, name, size, why FROM arriving WHERE path > :start AND path < :stop ORDER BY path"
+)
+# in the order in which they are claimed
+_AHEAD = """SELECT (
+        SELECT count(*)
+        FROM jobs, (SELECT priority, started_at IS NULL AS fresh, id FROM jobs WHERE id = :id) AS it
+        WHERE status = 'pending'
+        AND (jobs.priority, jobs.started_at IS NULL, jobs.id) < (it.priority, it.fresh, it.id)
+    ) + (SELECT count(*) FROM jobs WHERE status IN ('processing', 'uploading'))"""
+_AT = "WHERE path = :path ORDER BY id DESC LIMIT 1"
+_FILED_AS = "WHERE path > :start AND path < :stop AND name = :name ORDER BY id DESC LIMIT 1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +207,15 @@ class Views:
                 arriving=_arriving(queue),
             )
 
+    def arriving_below(self, folder: bytes) -> list[tuple[bytes, Arriving]]:
+        """What is arriving in one drop folder, each with its path below it, in that order."""
+        start = folder + b"/"
+        with glance(self._file) as queue:
+            found = (
+                [] if queue is None else queue.rows(_ARRIVING_BELOW, {"start": start, "stop": folder + b"0"})
+            )
+        return [(row["path"][len(start) :], Arriving(row["name"], row["size"], row["why"])) for row in found]
+
     def finished(self, since: float = 0.0) -> list[Job]:
         """Jobs that ended at or after ``since`` (seconds since the epoch), oldest first."""
         with glance(self._file) as queue:
@@ -212,12 +233,15 @@ class Views:
             found = [] if queue is None else queue.jobs(_KNOWN, {"fingerprint": fingerprint})
         return found[0] if found else None
 
-    def about(self, path: bytes) -> FileView:
-        """All that the queue knows of the file that is, or was, at ``path``."""
+    def about(self, path: bytes, filed_in: Sequence[bytes] = ()) -> FileView:
+        """All that the queue knows of the file that is, or was, at ``path``.
+
+        ``filed_in``: the folders that files from there end in, perhaps with a timestamp in their names.
+        """
         with glance(self._file) as queue:
             if queue is None:
                 return FileView(None, None, 0)
-            job = next(iter(queue.jobs("WHERE path = :path ORDER BY id DESC LIMIT 1", {"path": path})), None)
+            job = next(iter(queue.jobs(_AT, {"path": path})), None) or _filed_from(queue, path, filed_in)
             seen = queue.rows("SELECT name, size, why FROM arriving WHERE path = :path", {"path": path})
             ahead = 0
             if job is not None and job.status is Status.PENDING:
@@ -237,6 +261,16 @@ class Views:
         heartbeat = now if is_here(row) else row["heartbeat"]
         state = WorkerState(row["state"])
         return WorkerView(state, row["reason"], left, heartbeat, row["rate"], row["since"])
+
+
+def _filed_from(queue: Glance, path: bytes, folders: Sequence[bytes]) -> Job | None:
+    name = os.path.basename(path)
+    found: list[Job] = []
+    for folder in folders:
+        start = os.path.join(folder, os.path.splitext(name)[0])
+        values = {"start": start, "stop": start + b"\xff", "name": display_name(name)}
+        found += queue.jobs(_FILED_AS, values)
+    return max(found, key=_by_id, default=None)
 
 
 def _arriving(queue: Glance) -> tuple[Arriving, ...]:

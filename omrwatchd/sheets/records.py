@@ -29,6 +29,9 @@ FULL16 = 0xFFFF
 FULL32 = 0xFFFFFFFF
 ZIP64_FIELD = 1  # 4.5.3
 
+# Real records have up to five; 16,000 empty ones in each record would keep a reader busy for half a minute.
+MAX_FIELDS = 16
+
 NO_END = "its end is missing (the table of contents was not found)"
 SAVE_AGAIN = "Save or copy the file again."
 
@@ -114,10 +117,12 @@ def _read_central(directory: bytes, at: int, shift: int) -> tuple[Central, int]:
 def extra_fields(extra: bytes) -> Iterator[tuple[int, int, int]]:
     """The (id, start, stop) of each extra field (4.5.1), its 4-byte head included in the range.
 
-    Stops at the first that does not fit: unzip passes over such leftovers, so do we.
+    Stops at the first that does not fit: unzip passes over such leftovers, so do we. Stops behind MAX_FIELDS.
     """
     at = 0
-    while at + 4 <= len(extra):
+    for _ in range(MAX_FIELDS):
+        if at + 4 > len(extra):
+            return
         field = int.from_bytes(extra[at : at + 2], "little")
         stop = at + 4 + int.from_bytes(extra[at + 2 : at + 4], "little")
         if stop > len(extra):

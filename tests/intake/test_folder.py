@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 
 from omrwatchd import events
+from omrwatchd.clock import local_time
 from omrwatchd.events import Event
 from omrwatchd.intake import inspect
 from omrwatchd.intake.admit import Admission
 from omrwatchd.intake.folder import DropFolder
+from omrwatchd.model import Metadata
 from omrwatchd.queue.database import open_database
 from omrwatchd.queue.store import Store
 from omrwatchd.settings import Settings, Watch
@@ -42,6 +44,7 @@ class Desk:
     folder: DropFolder
     clock: SteppedClock
     events: list[Event]
+    store: Store
 
     def look(self, seconds: float, *, room: int = 100) -> None:
         """Look whenever it is due, for so long."""
@@ -75,7 +78,7 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
     store = Store(engine, clock)
     settings = Settings(server={"base_url": "http://127.0.0.1:9"}, watch=(watch,))  # type: ignore
     admission = Admission(watch, store, settings)
-    yield Desk(drop, DropFolder(watch, admission, store, clock, announced.append), clock, announced)
+    yield Desk(drop, DropFolder(watch, admission, store, clock, announced.append), clock, announced, store)
     engine.dispose()
 
 
@@ -185,4 +188,60 @@ def test_growing_file_is_spoken_of_every_twenty_minutes_and_never_given_up(desk:
         desk.look_once()
         desk.clock.time += 15
     assert [event.minutes for event in desk.told(events.FileStillGrowing)] == [20, 40]
-    assert desk.why == ["still growing"]
+    assert desk.why == [f"still growing since {local_time(1000.0)}"]
+
+
+def test_sidecar_that_lands_within_the_settle_time_is_waited_for_until_it_is_whole(desk: Desk) -> None:
+    """It may be written slowly, too: half of one is never read."""
+    write_zip(desk.drop / "scan.zip")
+    desk.look(4)
+    with (desk.drop / "scan.zip.toml").open("w") as file:
+        file.write('task_id = "77"\nnot')
+        file.flush()
+        desk.look(4)
+        file.write('es = "hall"\n')
+    desk.look(4)
+    assert not desk.told(events.FileQueued)
+    assert not desk.told(events.FileRefused)
+    desk.look(10)
+    [queued] = desk.told(events.FileQueued)
+    assert desk.store.job(queued.job).metadata == Metadata(task_id="77", notes="hall")
+
+
+def test_sidecar_that_comes_or_is_corrected_while_the_file_waits_counts(desk: Desk) -> None:
+    """The queue takes the file anew, with what the sidecar says; one that says the same changes nothing."""
+    write_zip(desk.drop / "scan.zip")
+    desk.look(10)
+    sidecar = desk.drop / "scan.zip.toml"
+    for text, task in (('task_id = "1"', "1"), ('task_id = "2"', "2"), ('task_id = "2" # as it was', "2")):
+        sidecar.write_text(text)
+        desk.look(60)
+        assert desk.store.job(desk.told(events.FileQueued)[-1].job).metadata.task_id == task
+    assert len(desk.told(events.FileQueued)) == 3
+    sidecar.write_text("sheets = 4")
+    desk.look(60)
+    assert [event.code for event in desk.told(events.FileRefused)] == ["sheets_differ"]
+
+
+def test_sidecar_that_comes_when_the_upload_has_begun_is_too_late(desk: Desk) -> None:
+    """What the server was told already is not told otherwise in mid-upload."""
+    write_zip(desk.drop / "scan.zip")
+    desk.look(10)
+    job = desk.store.claim("w")
+    assert job is not None
+    desk.store.give_back(job, attempted=False)
+    (desk.drop / "scan.zip.toml").write_text('task_id = "1"')
+    desk.look(60)
+    assert desk.store.job(job.id).metadata.task_id is None
+
+
+def test_files_that_wait_for_their_markers_are_not_asked_for_all_the_time(desk: Desk) -> None:
+    """A marker rings the bell by itself: nothing is scanned every two seconds for hours."""
+    desk.folder.watch = desk.folder._admission._watch = desk.folder.watch.model_copy(
+        update={"done_marker": "{name}.done"}
+    )
+    write_zip(desk.drop / "scan.zip")
+    desk.look(10)
+    assert desk.why == ["waiting for its marker scan.zip.done"]
+    desk.look_once()
+    assert desk.folder.due >= desk.clock.time + 5

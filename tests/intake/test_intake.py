@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import shutil
 import threading
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from watchdog.observers.inotify_c import InotifyFD
 from omrwatchd import events
 from omrwatchd.clock import SystemClock
 from omrwatchd.errors import Problem
+from omrwatchd.intake import loop
 from omrwatchd.intake.admit import Admission, Outcome
 from omrwatchd.intake.scan import Found
 from omrwatchd.model import Status
@@ -354,8 +357,11 @@ def test_oldest_file_goes_first_whatever_folder_it_lies_in(open_office: OpenOffi
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_dead_reader_of_events_ends_the_process(open_office: OpenOffice) -> None:
+def test_dead_reader_of_events_ends_the_process(
+    open_office: OpenOffice, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """One reader of watchdog's serves all watches: without it nothing would be heard, silently."""
+    monkeypatch.setattr(loop, "LISTENING_SECONDS", 0.5)
     with open_office(**HINTS_ALONE) as office:
         write_zip(office.drop / "scan.zip")
         office.queued("scan.zip")
@@ -363,9 +369,37 @@ def test_dead_reader_of_events_ends_the_process(open_office: OpenOffice) -> None
         kill_thread(reader)
         (office.drop / "woken.tmp").touch()
         until(lambda: not reader.is_alive(), what="the reader's death")
-        office.intake.bell.set()
         until(lambda: office.deaths, what="the death of intake")
         assert "watchdog" in str(office.deaths.pop())
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_closed_descriptor_of_events_ends_the_process(
+    open_office: OpenOffice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """watchdog's reader would go on for ever without hearing anything; that it lives proves nothing."""
+    monkeypatch.setattr(loop, "LISTENING_SECONDS", 0.5)
+    with open_office(**HINTS_ALONE) as office:
+        write_zip(office.drop / "scan.zip")
+        office.queued("scan.zip")
+        [reader] = [t for t in threading.enumerate() if isinstance(t, InotifyFD) and t.is_alive()]
+        descriptor = os.dup(reader._inotify_fd)
+        with replaced_by_nothing(reader._inotify_fd, descriptor):
+            until(lambda: office.deaths, what="the death of intake")
+        assert "watchdog" in str(office.deaths.pop())
+
+
+@contextlib.contextmanager
+def replaced_by_nothing(number: int, kept: int) -> Iterator[None]:
+    """The descriptor is another file's for a while, as when it was closed and its number used again."""
+    other, _ = pipe = os.pipe()
+    os.dup2(other, number)
+    try:
+        yield
+    finally:
+        os.dup2(kept, number)  # the reader closes it in the end
+        for each in (kept, *pipe):
+            os.close(each)
 
 
 def kill_thread(thread: threading.Thread) -> None:

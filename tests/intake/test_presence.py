@@ -29,10 +29,10 @@ def test_unmounted_share_is_lost_however_often_it_is_looked_for(mounted: list[Mo
     mounted.append(ROOT)
     for _ in range(10):
         with pytest.raises(FolderLost, match="not mounted any more"):
-            place.check()
-        place.missed()
+            place.check(barren=False)
+        place.missed("away")
     mounted.append(SHARE)
-    place.check()
+    place.check(barren=False)
     assert place.seen()
 
 
@@ -45,7 +45,7 @@ def test_mount_on_top_or_in_the_same_place_is_the_folder_now(
     """A share that is late at boot, another disk: taken as it is. An unreadable table proves nothing."""
     place = Presence(FOLDER)
     mounted.append(now)
-    place.check()
+    place.check(barren=False)
     assert place.mount == (now or ROOT)
 
 
@@ -54,7 +54,7 @@ def test_remounted_share_has_a_new_device_number_and_is_the_same(mounted: list[M
     mounted.append(SHARE)
     place = Presence(FOLDER)
     mounted.append(Mount("cifs", "0:77", b"/srv/scans"))
-    place.check()
+    place.check(barren=False)
 
 
 def test_link_that_points_elsewhere_now_is_followed(tmp_path: Path, mounted: list[Mount | None]) -> None:
@@ -67,17 +67,17 @@ def test_link_that_points_elsewhere_now_is_followed(tmp_path: Path, mounted: lis
     link.unlink()
     link.symlink_to(tmp_path / "local")
     mounted.append(ROOT)
-    place.check()
+    place.check(barren=False)
     assert place.mount == ROOT
 
 
 def test_pauses_between_looks_grow_to_a_minute(mounted: list[Mount | None]) -> None:
     """2 s at first; a share that is away for weeks is still looked for every minute."""
     place = Presence(FOLDER)
-    pauses = [place.missed() for _ in range(5000)]
+    pauses = [place.missed("away") for _ in range(5000)]
     assert pauses[:3] == [2.0, 4.0, 8.0]
     assert set(pauses[6:]) == {60.0}
     assert place.lost
     assert place.seen()
     assert not place.seen()
-    assert place.missed() == 2.0
+    assert place.missed("away") == 2.0

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Literal, get_args
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -7,30 +9,40 @@ from omrwatchd.intake.settle import Observation, Rules, Track, Verdict, due, gav
 
 RULES = Rules(settle_seconds=5.0, give_up_seconds=600.0)
 
-# A history is a list of (seconds until this scan, whether the file was written to since the last scan).
+# A history is a list of (seconds until this scan, what happened to the name since the last scan).
+Deed = Literal["rest", "write", "write under the old mtime", "rename another onto it", "sidecar"]
+History = list[tuple[float, Deed]]
 histories = st.lists(
-    st.tuples(st.floats(0.01, 30.0, allow_nan=False), st.booleans()), min_size=1, max_size=40
+    st.tuples(st.floats(0.01, 30.0, allow_nan=False), st.sampled_from(get_args(Deed))),
+    min_size=1,
+    max_size=40,
 )
 
 
-def observations(history: list[tuple[float, bool]]) -> list[tuple[Observation, float]]:
-    """What the scans see of a file that grows by a byte a write, with the time of the latest write."""
-    at, size, written = 0.0, 1, 0.0
+def observations(history: History) -> list[tuple[Observation, float]]:
+    """What the scans see of a name, with the time of the latest change of what it names."""
+    at, size, mtime, inode, beside, changed = 0.0, 1, 5, 7, 0, 0.0
     seen = []
-    for pause, writes in history:
-        if writes:
+    for pause, deed in history:
+        happened = at + pause / 2
+        changed = changed if deed == "rest" else happened
+        if deed.startswith("write"):
             size += 1
-            written = at + pause / 2
+            mtime = round(happened * 1e9) if deed == "write" else mtime
+        elif deed == "rename another onto it":  # of the same size and time, as a copy may be
+            inode += 1
+        elif deed == "sidecar":
+            beside += 1
         at += pause
-        seen.append((Observation(at, size, round(written * 1e9), 7), written))
+        seen.append((Observation(at, size, mtime, inode, beside), changed))
     return seen
 
 
 @given(history=histories)
 def test_no_file_is_settled_that_was_written_within_the_settle_time(
-    history: list[tuple[float, bool]],
+    history: History,
 ) -> None:
-    """For any interleaving of writes and scans, settled means: no write for settle_seconds."""
+    """For any interleaving of writes, pauses, renames and scans, settled means: no change for so long."""
     track: Track | None = None
     for observation, written in observations(history):
         track = observe(track, observation)
@@ -40,7 +52,7 @@ def test_no_file_is_settled_that_was_written_within_the_settle_time(
 
 @given(history=histories, step=st.floats(0.1, 4.0))
 def test_every_file_that_stops_is_settled_within_the_settle_time_and_two_scans(
-    history: list[tuple[float, bool]], step: float
+    history: History, step: float
 ) -> None:
     """After the last write it takes the settle time and at most two scans more."""
     track: Track | None = None
@@ -58,7 +70,7 @@ def test_every_file_that_stops_is_settled_within_the_settle_time_and_two_scans(
 
 
 @given(history=histories)
-def test_one_scan_is_never_enough(history: list[tuple[float, bool]]) -> None:
+def test_one_scan_is_never_enough(history: History) -> None:
     """A file seen for the first time is not settled, however old it is."""
     observation, _ = observations(history)[0]
     assert verdict(observe(None, observation), RULES) is Verdict.SETTLING
