@@ -102,9 +102,7 @@ class Admission:
             if content.problem is not None:
                 raise content.problem
             routed = self._route(found.path, job.name)
-            job = replace(
-                job, metadata=routed.metadata
-            )  # a refusal may be overruled
+            job = replace(job, metadata=routed.metadata)  # a refusal may be overruled
             check_count(job.name, routed.sheets, job.sheets)
             self._check_new(job)
         except Problem as problem:

@@ -83,7 +83,8 @@ class Control:
                 .where(parts.c.job_id == job_id, parts.c.batch_id.is_(None))
                 .values(status=Status.ABORTED)
             )
-        return Done(f"{job.name} is cancelled; it is put into the failed folder.")
+            when = "" if self._has_daemon(connection) else " when the daemon is started"
+        return Done(f"{job.name} is cancelled; it is put into the failed folder{when}.")
 
     def retry(self, job_id: int, *, force: bool = False) -> Done:
         """Queue a failed or cancelled job again; delivered parts are not sent again.
