@@ -11,18 +11,15 @@ from rich.segment import Segment
 from rich.text import Text
 
 from omrwatchd.cli.pace import Pace, bytes_in_all, bytes_left, duration, files_left
-from omrwatchd.cli.rows import ID_CELLS, FileRows, bar, clean, counted, percent, shortened, size
+from omrwatchd.cli.render import WORDS
+from omrwatchd.cli.rows import ID_CELLS, FileRows, bar, clean, counted, percent, shortened, size, why
 from omrwatchd.model import Job, Status, WorkerState
 from omrwatchd.queue.views import Overview, bytes_sent
 
 ARRIVING_LINES = 3
 _INDENT = (0, 0, 0, ID_CELLS + 1)
 _TONES = {WorkerState.HELD: "bold red", WorkerState.PAUSED: "bold yellow", WorkerState.STOPPED: "bold yellow"}
-_WORDS = {
-    WorkerState.IDLE: "waits for files",
-    WorkerState.PAUSED: "`omrwatchd resume` goes on",
-    WorkerState.STOPPED: "the daemon does not run; what waits is delivered when it is started",
-}
+_LASTING = frozenset({WorkerState.HELD, WorkerState.PAUSED, WorkerState.PROCESSING})
 Line = list[Segment]
 
 
@@ -68,13 +65,12 @@ class Frame:
             whole = max(self._cooldown, worker.cooldown_left, 0.1)
             line = Text.assemble(line, "  ", _bar(1 - worker.cooldown_left / whole, 20))
             return [line.append(f"  {worker.cooldown_left:.1f} s until the next upload")]
-        if state in (WorkerState.HELD, WorkerState.PAUSED, WorkerState.PROCESSING) and worker.since:
-            line.append(
-                f" for {duration(max(0.0, self._now - worker.since))}, {_since(worker.since, self._now)}"
-            )
-        words = worker.reason or _WORDS.get(state, "")
+        if state in _LASTING and worker.since:
+            lasted = duration(max(0.0, self._now - worker.since))
+            line.append(f" {_since(worker.since, self._now)} ({lasted})")
+        words = worker.reason or WORDS.get(state, "")
         if state is WorkerState.HELD:
-            hint = " It goes on by itself; `omrwatchd resume` tries at once."
+            hint = " `omrwatchd resume` tries at once."
             return [line, Padding(Text(clean(words), style="red").append(hint, style="dim"), _INDENT)]
         return [line.append(f": {clean(words)}") if words else line]
 
@@ -96,14 +92,22 @@ class Frame:
         return {job.id: words for job in self._overview.active if (words := self._note(job))}
 
     def _note(self, job: Job) -> str:
-        words = []
-        part = next((part for part in job.parts if part.status is not Status.COMPLETED), None)
-        if part is not None and len(job.parts) > 1:
-            words.append(f"part {part.index + 1} of {len(job.parts)}")
-        if job.status is Status.UPLOADING and self._overview.worker.rate:
-            words.append(f"{size(round(self._overview.worker.rate))}/s")
-        seconds = self._pace.file_left(job.identity.size - bytes_sent(job))
-        if job.status is Status.UPLOADING and seconds is not None:
+        """How it goes with a file under way."""
+        worker, count = self._overview.worker, len(job.parts)
+        delivered = sum(part.batch_id is not None for part in job.parts)
+        if job.status is Status.PROCESSING:
+            words = [f"{delivered} of {count} parts are delivered" if count > 1 else "it is delivered"]
+            if worker.state in _LASTING:
+                words.append("the server has not begun to process " + ("the last" if count > 1 else "it"))
+            elif worker.state is WorkerState.COOLDOWN and delivered < count:
+                words.append("the next one follows the cooldown")
+            return ", ".join(words)
+        part = next((part for part in job.parts if part.status is Status.UPLOADING), None)
+        words = [f"part {part.index + 1} of {count}"] if part is not None and count > 1 else []
+        if worker.rate:
+            words.append(f"{size(round(worker.rate))}/s")
+        missing = job.identity.size - bytes_sent(job)
+        if (seconds := self._pace.file_left(missing, count - delivered)) is not None:
             words.append(f"{duration(seconds)} left")
         return ", ".join(words)
 
@@ -126,7 +130,7 @@ class Frame:
         fit = len(files) if len(files) <= ARRIVING_LINES else ARRIVING_LINES - 1
         lines: list[RenderableType] = [Text("")]
         for file in files[:fit]:
-            words = f"arriving {shortened(file.name, 28)}, {size(file.size)}: {clean(file.why)}"
+            words = f"arriving {shortened(file.name, 28)}, {size(file.size)}: {why(file)}"
             lines.append(Text(words, style="dim", no_wrap=True, overflow="ellipsis"))
         if len(files) > fit:
             lines.append(Text(f"arriving … and {len(files) - fit:,} more", style="dim"))

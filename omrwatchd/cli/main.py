@@ -238,7 +238,9 @@ def reset(
 ) -> None:
     """Empty the waiting list; the files stay in the drop folder, and are left alone until they change."""
     with _control() as control:
-        if not yes and not typer.confirm(f"Take {control.waiting()} waiting files off the list?"):
+        waiting = control.waiting()
+        files = "the one waiting file" if waiting == 1 else f"all {waiting:,} waiting files"
+        if waiting and not yes and not typer.confirm(f"Take {files} off the list?"):
             raise typer.Exit(EXIT_FAILED)
         print(control.reset().words)
 

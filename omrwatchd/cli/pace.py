@@ -26,9 +26,9 @@ class Pace:
         if not overview.active and overview.backlog.files == 0:
             self.since = now
 
-    def file_left(self, missing: int) -> float | None:
-        """Seconds for so many bytes; None: nobody knows."""
-        return missing / self._rate if self._rate else None
+    def file_left(self, missing: int, parts: int) -> float | None:
+        """Seconds for so many bytes in so many batches, with the pauses between; None: nobody knows."""
+        return missing / self._rate + self._cooldown * max(0, parts - 1) if self._rate else None
 
     def queue_left(self, overview: Overview) -> float | None:
         """Seconds for all that is queued, with the pauses between; None while nothing moves."""

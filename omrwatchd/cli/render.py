@@ -9,9 +9,16 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from omrwatchd.cli.rows import NAME_CELLS, FileRows, clean, counted, shortened, size
+from omrwatchd.cli.rows import NAME_CELLS, FileRows, clean, counted, shortened, size, why
 from omrwatchd.model import Job, Status, WorkerState
 from omrwatchd.queue.views import Snapshot, WorkerView
+
+WORDS = {
+    WorkerState.IDLE: "waits for files",
+    WorkerState.PAUSED: "`omrwatchd resume` ends this",
+    WorkerState.STOPPED: "the daemon does not run, so nothing is delivered",
+}
+"""What a state means, where the daemon gives no reason of its own."""
 
 __all__ = ["clean", "headline", "shortened", "size", "summary_table", "table"]
 
@@ -33,8 +40,8 @@ def headline(worker: WorkerView, cooldown_seconds: float) -> RenderableType:
     line = Text("omrwatchd ", style="bold").append(str(worker.state), style="bold " + _tone(worker.state))
     if worker.rate is not None and worker.state is WorkerState.UPLOADING:
         line.append(f" at {size(round(worker.rate))}/s")
-    if worker.reason:
-        line.append(f": {clean(worker.reason)}")
+    if words := worker.reason or WORDS.get(worker.state, ""):
+        line.append(f": {clean(words)}")
     if worker.state is not WorkerState.COOLDOWN or worker.cooldown_left <= 0:
         return line
     whole = max(cooldown_seconds, worker.cooldown_left)
@@ -56,7 +63,11 @@ def _arriving(snapshot: Snapshot) -> Table:
     grid.add_column("Size", justify="right", no_wrap=True)
     grid.add_column("Why it waits", overflow="fold")
     for file in snapshot.arriving:
-        grid.add_row(Text(shortened(file.name, NAME_CELLS)), size(file.size), Text(clean(file.why)))
+        grid.add_row(
+            Text(shortened(file.name, NAME_CELLS)),
+            size(file.size),
+            Text(why(file)),
+        )
     return grid
 
 
@@ -66,6 +77,8 @@ def summary_table(jobs: Sequence[Job]) -> RenderableType:
     sheets, amount = sum(j.sheets for j in delivered), sum(j.identity.size for j in delivered)
     totals = Text(f"{counted(len(jobs), 'file')}: {len(delivered):,} delivered with ")
     totals.append(f"{counted(sheets, 'sheet')} and {size(amount)}")
-    failed = len(jobs) - len(delivered)
+    failed = sum(job.status is Status.ERROR for job in jobs)
     totals.append(f", {failed:,} failed", style="bold red" if failed else "")
+    if aborted := sum(job.status is Status.ABORTED for job in jobs):
+        totals.append(f", {aborted:,} aborted", style="yellow")
     return Group(FileRows(jobs), Text(""), totals)

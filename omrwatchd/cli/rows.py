@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from functools import lru_cache
 
 from rich.cells import cell_len
@@ -12,7 +13,7 @@ from rich.segment import Segment
 from rich.style import Style
 from rich.text import Text
 
-from omrwatchd.model import ACTIVE, Job, Status
+from omrwatchd.model import ACTIVE, Arriving, Job, Status
 from omrwatchd.queue.views import bytes_sent, job_document
 
 STYLES = {
@@ -66,18 +67,33 @@ class FileRows:
                 name = f"  part {part.index + 1} of {len(job.parts)}"
                 yield from _row("", name, f"{part.sheets:,}", size(part.size), name_cells, _style("dim"))
                 yield from _progress(part.status, part.bytes_sent, part.size, blunt)
+                if part.batch_id is not None:
+                    batch = Text(clean(f"batch {part.batch_id}"), style="dim", overflow="fold")
+                    yield from console.render(_indented(batch, 2), options)
             for note in self._notes_of(job):
-                yield from console.render(Padding(note, (0, 0, 0, ID_CELLS + 1)), options)
+                yield from console.render(_indented(note), options)
 
     def _notes_of(self, job: Job) -> list[Text]:
-        """What is said below a row: how it goes, what went wrong, or the batches."""
+        """What is said below a row: how it goes, what went wrong, or the batches; and when it ended."""
         found = [Text(self._notes[job.id], style="cyan")] if job.id in self._notes else []
+        ended = "" if job.finished_at is None else f"{datetime.fromtimestamp(job.finished_at):%Y-%m-%d %H:%M}"
         problem = job_document(job)["error"] if job.problem or job.filing_problem else None
         if problem is not None:
-            found.append(Text(clean(f"{problem['summary']} {problem['advice']}".strip()), style="red"))
-        elif job.batch_ids:
-            found.append(Text(clean("batch " + ", ".join(job.batch_ids)), style="dim", overflow="fold"))
+            words = f"{problem['summary']} {problem['advice']}".strip() + (f" ({ended})" if ended else "")
+            found.append(Text(clean(words), style="red"))
+        elif words := ", ".join(filter(None, [self._batches_of(job), ended])):
+            found.append(Text(clean(words), style="dim", overflow="fold"))
         return found
+
+    def _batches_of(self, job: Job) -> str:
+        """Where the parts have rows, each names its own; while more are to come, their number is enough."""
+        if not job.batch_ids or (len(job.parts) > 1 and (self._parts or job.status in ACTIVE)):
+            return ""
+        return f"batch {', '.join(job.batch_ids)}"
+
+
+def _indented(text: Text, more: int = 0) -> Padding:
+    return Padding(text, (0, 0, 0, ID_CELLS + 1 + more), expand=False)
 
 
 def _row(key: str, name: str, sheets: str, amount: str, name_cells: int, style: Style) -> list[Segment]:
@@ -131,6 +147,11 @@ def clean(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+def why(file: Arriving) -> str:
+    """Why it is not queued; its name stands before already."""
+    return clean(file.why.removeprefix(f"{file.name} "))
 
 
 def shortened(name: str, cells: int) -> str:

@@ -72,29 +72,43 @@ def _table(archive: Archive, plans: tuple[PartPlan, ...], layouts: list[Layout])
 
 
 def _write(descriptor: int, plans: tuple[PartPlan, ...], layouts: list[Layout], out: Path) -> None:
+    """All parts, or those before the one that could not be written; none when one is there already."""
     before = os.fstat(descriptor)
-    for part, made in zip(plans, layouts, strict=True):
-        target = os.path.join(os.fsencode(out), _fitting(os.fsencode(part.name)))
-        shown = display_name(target)
-        try:
-            out.mkdir(parents=True, exist_ok=True)
-            write_part(descriptor, made, target)
-        except FileExistsError:
-            advice = "Name another folder with --out."
-            raise Problem("target_exists", f"{shown} is there already.", advice) from None
-        except SourceChanged as change:
-            raise Problem("file_changed", f"{part.name} was not written: {change}.", "") from None
-        except OSError as error:
-            reason = error.strerror or str(error)
-            raise Problem(
-                "not_written", f"{shown} can't be written: {reason}.", "Nothing half is left."
-            ) from None
+    targets = [os.path.join(os.fsencode(out), _fitting(os.fsencode(part.name))) for part in plans]
+    for target in targets:
+        if os.path.lexists(target):
+            raise _taken(target)
+    for target, made in zip(targets, layouts, strict=True):
+        _write_one(descriptor, made, target)
         after = os.fstat(descriptor)
         if (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
             os.unlink(target)
-            summary = f"{shown} was taken away again: the ZIP was changed while it was read."
+            summary = f"{display_name(target)} was taken away again: the ZIP was changed while it was read."
             raise Problem("file_changed", summary, "Try again when it is finished.")
-        print(f"wrote {shown}")
+        print(f"wrote {display_name(target)}")
+
+
+def _write_one(descriptor: int, made: Layout, target: bytes) -> None:
+    shown = display_name(target)
+    try:
+        os.makedirs(os.path.dirname(target) or b".", exist_ok=True)
+        write_part(descriptor, made, target)
+    except FileExistsError:
+        raise _taken(target) from None
+    except BlockingIOError:
+        summary = f"{shown} is being written by another process just now."
+        raise Problem("not_written", summary, "Wait for it, or name another folder with --out.") from None
+    except SourceChanged as change:
+        raise Problem("file_changed", f"{shown} was not written: {change}.", "") from None
+    except OSError as error:
+        reason = error.strerror or str(error)
+        summary = f"{shown} can't be written: {reason}."
+        raise Problem("not_written", summary, "No half part is left behind.") from None
+
+
+def _taken(target: bytes) -> Problem:
+    summary = f"{display_name(target)} is there already; no part was written over it."
+    return Problem("target_exists", summary, "Name another folder with --out.")
 
 
 def _fitting(name: bytes) -> bytes:

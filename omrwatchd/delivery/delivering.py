@@ -14,6 +14,7 @@ from omrwatchd.delivery.filing import Away
 from omrwatchd.delivery.halt import Halt, Halted, Why
 from omrwatchd.delivery.hold import Probe
 from omrwatchd.delivery.opening import JobFile, JobFolder, opened
+from omrwatchd.delivery.passage import Passage
 from omrwatchd.delivery.processing import ProcessingGate
 from omrwatchd.delivery.retry import Failed
 from omrwatchd.delivery.upload import PartUpload, Road
@@ -54,8 +55,11 @@ class Desk:
     rest: Callable[[float], None]
     """Until woken, until the queue was written to, or for so many seconds."""
     uploading: Callable[[bool], None]
+    """While something is sent that a stop must end with care."""
     delivered: Callable[[], None]
-    """A batch was made: the way is good, and a cooldown begins."""
+    """A batch was made: the way is good."""
+    cool_down: Callable[[], None]
+    """A batch is done with: the next one waits for a while."""
 
 
 class JobDelivery:
@@ -129,7 +133,10 @@ class JobDelivery:
         if self._job.status is not Status.PROCESSING:
             self._store.move(self._job.id, self._job.status, Status.PROCESSING)
             self._reload()
-        self._pass_gate(part)
+        try:
+            Passage(self._tools, self._desk, self._rest, self._job.id).see_through(part)
+        finally:
+            self._desk.cool_down()
         self._ledger.move(part, Status.COMPLETED)
 
     def _upload(self, part: Part, source: Source | PictureSet) -> Part:
@@ -154,26 +161,6 @@ class JobDelivery:
             events.BatchCreated(job.id, job.name, part.index, batch_id, part.size, seconds, part.sheets)
         )
         return part
-
-    def _pass_gate(self, part: Part) -> None:
-        """Have the batch processed; wait while the server's OMR queue is busy."""
-        gate = self._tools.gate
-        if not gate.enabled or part.started_at is not None or part.batch_id is None:
-            return
-        told: str | None = None
-        while (reason := gate.try_start(part.batch_id)) is not None:
-            if reason != told:
-                self._announce(events.ProcessingBusy(self._job.id, part.batch_id, reason))
-                told = reason
-            self._desk.show(WorkerState.PROCESSING, reason, self._job.id)
-            self._wait(self._tools.settings.processing.poll_seconds)
-        self._ledger.processing_started(part)
-        self._announce(events.ProcessingStarted(self._job.id, part.batch_id))
-
-    def _wait(self, seconds: float) -> None:
-        until = self._clock.monotonic() + seconds
-        while (left := until - self._clock.monotonic()) > 0:
-            self._rest(left)
 
     def _cool_down(self) -> None:
         """Between two parts of a job; between two jobs the cooldown is seen to before a claim."""

@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
 from omrwatchd.delivery.client import RequestLost, Transport, authorised
 from omrwatchd.delivery.credentials import Credentials
-from omrwatchd.delivery.wire import json_object
+from omrwatchd.delivery.faults import Kind, judge_answer, judge_lost
+from omrwatchd.delivery.wire import Answer, json_object, server_message
 from omrwatchd.errors import Problem
 from omrwatchd.settings import Processing
 
-BUSY = "the server's OMR queue is busy"
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Why a batch is not processed yet; ask again later.
+
+    ``problem`` is None while the server is merely busy; else it says what keeps everything back: the server
+    is away, rejects the token, or answers what these settings do not expect.
+    """
+
+    reason: str
+    problem: Problem | None = None
+
+
+BUSY = Wait("the server's OMR queue is busy")
 
 
 class ProcessingGate:
-    """Asks for one batch; both calls are off when their path is empty."""
+    """Both calls are off when their path is empty."""
 
     def __init__(self, transport: Transport, credentials: Credentials, settings: Processing) -> None:
         self._transport = transport
@@ -26,37 +41,72 @@ class ProcessingGate:
     def enabled(self) -> bool:
         return bool(self._settings.status_path or self._settings.start_path)
 
-    def try_start(self, batch_id: str) -> str | None:
-        """Start processing when the queue is free; None once the server has taken it (or needs no start).
-
-        Else why not, in words. The delivered file is none the worse for it: ask again later.
-        """
-        try:
-            if self._settings.status_path and (reason := self._ask()) is not None:
-                return reason
-            return self._start(batch_id) if self._settings.start_path else None
-        except RequestLost as lost:
-            return f"the server does not answer ({lost.detail or lost.how})"
-        except Problem as problem:
-            return problem.summary
-
-    def _ask(self) -> str | None:
-        answer = authorised(self._transport, self._credentials, "GET", self._settings.status_path)
+    def ask(self) -> Wait | None:
+        """None when the server has time for a batch."""
+        settings = self._settings
+        if not settings.status_path:
+            return None
+        answer = self._request("GET", settings.status_path)
+        if isinstance(answer, Wait):
+            return answer
         if not 200 <= answer.status < 300:
-            return f"the server answers HTTP {answer.status} to processing.status_path"
-        busy = is_busy(json_object(answer.body), self._settings.busy_field)
+            return _unexpected(answer, "status_path", "")
+        busy = is_busy(json_object(answer.body), settings.busy_field)
         if busy is None:
-            return f"the answer to processing.status_path has no usable {self._settings.busy_field!r}"
+            summary = (
+                f"The server's answer to processing.status_path ({settings.status_path}) has no boolean or "
+                f"number at {settings.busy_field!r}."
+            )
+            advice = "Correct processing.busy_field or processing.status_path, and restart omrwatchd."
+            return _broken(Problem("misconfigured", summary, advice))
         return BUSY if busy else None
 
-    def _start(self, batch_id: str) -> str | None:
+    def start(self, batch_id: str) -> Wait | None:
+        """None once the server has taken the batch, or needs no start.
+
+        An answer that is lost is asked for again: never to start is worse than twice, and the server can
+        tell by the same Idempotency-Key.
+        """
+        if not self._settings.start_path:
+            return None
         path = self._settings.start_path.replace("{batch_id}", quote(batch_id, safe=""))
-        answer = authorised(self._transport, self._credentials, "POST", path, [("Content-Length", "0")])
+        headers = [("Content-Length", "0"), ("Idempotency-Key", f"omrwatchd-start-{batch_id}"[:250])]
+        answer = self._request("POST", path, headers)
+        if isinstance(answer, Wait):
+            return answer
         if 200 <= answer.status < 300:
             return None
         if answer.status == 409:
             return BUSY
-        return f"the server answers HTTP {answer.status} to processing.start_path"
+        advice = "If the batch needs no start any more, `omrwatchd cancel` takes the file off the queue."
+        return _unexpected(answer, "start_path", advice)
+
+    def _request(self, method: str, path: str, headers: list[tuple[str, str]] | None = None) -> Answer | Wait:
+        try:
+            return authorised(self._transport, self._credentials, method, path, headers or ())
+        except RequestLost as lost:
+            return _broken(judge_lost(lost.how, lost.detail, None, sent_whole=False).problem)
+        except Problem as problem:  # no usable token
+            return _broken(problem)
+
+
+def _unexpected(answer: Answer, setting: str, advice: str) -> Wait:
+    """What an answer other than a success means."""
+    fault = judge_answer(answer, None, sent_whole=False, now=0.0)
+    if fault.kind is Kind.SLOW_DOWN:
+        return Wait("the server asks for a pause")
+    if fault.kind in (Kind.CREDENTIALS, Kind.OUTAGE):
+        return _broken(fault.problem)
+    said = f" ({message})" if (message := server_message(answer)) else ""
+    summary = f"The server answers HTTP {answer.status} to processing.{setting}{said}."
+    if answer.status >= 500 or fault.kind is Kind.CHUNK:
+        return _broken(Problem("server_error", summary, fault.problem.advice))
+    advice = f"Correct processing.{setting} and restart omrwatchd, or mend the server. {advice}".strip()
+    return _broken(Problem("misconfigured", summary, advice))
+
+
+def _broken(problem: Problem) -> Wait:
+    return Wait(problem.summary, problem)
 
 
 def is_busy(document: dict[str, Any] | None, field: str) -> bool | None:

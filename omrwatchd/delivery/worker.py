@@ -42,7 +42,8 @@ class Worker(Service):
             show=self._show,
             rest=self._rest,
             uploading=self._set_uploading,
-            delivered=self._way_is_good,
+            delivered=self._backoff.reset,
+            cool_down=self._begin_cooldown,
         )
 
     def stop(self) -> None:
@@ -89,7 +90,7 @@ class Worker(Service):
             self._row.take_release()
             self._release()
         if self._hold is not None and not self._released():
-            self._show(WorkerState.HELD, self._hold.problem.summary)
+            self._show(WorkerState.HELD, self._hold.problem.sentence())
             return max(CONTROL_SECONDS, self._probe_at - self._clock.monotonic())
         if row.paused:
             self._show(WorkerState.PAUSED)
@@ -112,10 +113,6 @@ class Worker(Service):
         if self._shown != (state, reason, job_id):
             self._shown = (state, reason, job_id)
             self._row.show(state, reason=reason, job_id=job_id)
-
-    def _way_is_good(self) -> None:
-        self._backoff.reset()
-        self._begin_cooldown()
 
     def _begin_cooldown(self) -> None:
         seconds = self._tools.settings.queue.cooldown_seconds

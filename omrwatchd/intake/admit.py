@@ -104,11 +104,11 @@ class Admission:
             if content.problem is not None:
                 raise content.problem
             routed = self._route(found.path, job.name)
+            job = replace(job, metadata=routed.metadata)  # a refusal may be overruled
             check_count(job.name, routed.sheets, job.sheets)
             self._check_new(job)
         except Problem as problem:
             return Refused(self._store.refuse(job, problem), problem)
-        job = replace(job, metadata=routed.metadata)
         return Admitted(self._store.admit(job), job.sheets, len(job.parts))
 
     def _job(self, found: Found) -> NewJob:

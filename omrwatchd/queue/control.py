@@ -15,7 +15,9 @@ from sqlalchemy import Connection, Engine, delete, func, select, update
 from omrwatchd.clock import Clock
 from omrwatchd.errors import Problem
 from omrwatchd.model import ACTIVE, FINAL, Job, Status
+from omrwatchd.queue.again import check_again
 from omrwatchd.queue.database import open_database
+from omrwatchd.queue.process import is_alive
 from omrwatchd.queue.rows import problem_columns, read_jobs
 from omrwatchd.queue.schema import chunks, jobs, parts, workers
 from omrwatchd.queue.store import RESET
@@ -23,6 +25,10 @@ from omrwatchd.queue.store import RESET
 CANCELLED = Problem(
     "cancelled", "An operator cancelled it.", "`omrwatchd retry`, or dropping it again, delivers it."
 )
+
+
+_IDS = 1 << 63
+"""SQLite's integers end there."""
 
 
 def cancelled(job: Job) -> Problem:
@@ -61,7 +67,8 @@ class Control:
             job = _job(connection, job_id)
             if job.status in ACTIVE:
                 _set(connection, job_id, cancel_requested=True)
-                return Done(f"{job.name} is being cancelled.")
+                when = "" if self._has_daemon(connection) else ", as soon as the daemon runs again"
+                return Done(f"{job.name} is being cancelled{when}.")
             if job.status is not Status.PENDING:
                 raise _not_now(job, "cancelled")
             _set(
@@ -76,7 +83,8 @@ class Control:
                 .where(parts.c.job_id == job_id, parts.c.batch_id.is_(None))
                 .values(status=Status.ABORTED)
             )
-        return Done(f"{job.name} is cancelled; it is put into the failed folder.")
+            when = "" if self._has_daemon(connection) else " when the daemon is started"
+        return Done(f"{job.name} is cancelled; it is put into the failed folder{when}.")
 
     def retry(self, job_id: int, *, force: bool = False) -> Done:
         """Queue a failed or cancelled job again; delivered parts are not sent again.
@@ -90,6 +98,8 @@ class Control:
     def _retry(self, connection: Connection, job: Job, *, force: bool) -> Done:
         if job.status not in (Status.ERROR, Status.ABORTED):
             raise _not_now(job, "tried again")
+        if job.parts:
+            check_again(job, force=force)
         if not job.parts:
             advice = "Save it again, then drop it into the folder."
             raise Problem("not_now", f"{job.name} can't be tried again: it never was a usable ZIP.", advice)
@@ -181,7 +191,7 @@ class Control:
                 )
                 .values(hidden=True)
             )
-        return Done(f"{done.rowcount} finished files are cleared from the list.")
+        return Done(f"{_counted(done.rowcount, 'finished file')} cleared from the list.")
 
     def waiting(self) -> int:
         """How many files `reset` would take off the waiting list."""
@@ -206,7 +216,11 @@ class Control:
                 connection.execute(
                     update(parts).where(parts.c.job_id == job.id).values(status=Status.ABORTED)
                 )
-        return Done(f"{len(found)} files are taken off the waiting list; they stay in the drop folder.")
+        if not found:
+            return Done("No file waits; nothing is taken off the list.")
+        stay = "it stays" if len(found) == 1 else "they stay"
+        words = f"{_counted(len(found), 'file')} taken off the waiting list; {stay} in the drop folder."
+        return Done(words)
 
     def pause(self, paused: bool) -> Done:
         """Begin nothing new (what is under way goes on), or go on; also ends a hold and a cooldown."""
@@ -215,9 +229,16 @@ class Control:
                 "paused": False, "cooldown_until": None, "release": True,
             }  # fmt: skip
             done = connection.execute(update(workers).values(**columns))
+            runs = self._has_daemon(connection)
         if done.rowcount == 0:
             raise Problem("not_now", "There is no queue yet.", "Start the daemon once.")
-        return Done("Paused: nothing new is begun." if paused else "Delivery goes on.")
+        if paused:
+            return Done("Paused: nothing new is begun until `omrwatchd resume`.")
+        return Done("Delivery goes on." if runs else "Delivery goes on when the daemon is started.")
+
+    def _has_daemon(self, connection: Connection) -> bool:
+        now = self._clock.now()
+        return any(is_alive(row._mapping, now) for row in connection.execute(select(workers)))
 
 
 @contextmanager
@@ -237,11 +258,15 @@ def opened_control(file: Path, clock: Clock) -> Iterator[Control]:
 
 
 def _job(connection: Connection, job_id: int) -> Job:
-    found = read_jobs(connection, jobs.c.id == job_id)
+    found = read_jobs(connection, jobs.c.id == job_id) if 0 < job_id < _IDS else []
     if not found:
         advice = "`omrwatchd status --all` lists them."
         raise Problem("unknown_id", f"There is no file with the id {job_id}.", advice)
     return found[0]
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"1 {noun} is" if number == 1 else f"{number:,} {noun}s are"
 
 
 def _stays(job: Job) -> bool:

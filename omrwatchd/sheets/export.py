@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
+from collections.abc import Iterator
 
 from omrwatchd.sheets.source import SourceChanged
 from omrwatchd.sheets.split import Layout, Range
@@ -17,34 +19,66 @@ def write_part(fd: int, layout: Layout, target: bytes) -> None:
     """Write a part of the ZIP behind ``fd`` to a new file ``target``, which is there whole or not at all.
 
     Raises:
-        FileExistsError: ``target`` is there; it is left as it is.
         SourceChanged: the ZIP became shorter meanwhile.
+        OSError: as ``new_file`` does.
+    """
+    with new_file(target) as descriptor:
+        for segment in layout.segments:
+            if isinstance(segment, Range):
+                copy_range(fd, descriptor, segment.offset, segment.length)
+            else:
+                _write(descriptor, segment)
+
+
+@contextlib.contextmanager
+def new_file(target: bytes, mode: int = 0o666) -> Iterator[int]:
+    """A descriptor to write to; what was written is at ``target`` when the block ends well, else nowhere.
+
+    Until then it has a hidden name beside ``target``. What a killed process left under that name is
+    begun anew: nothing is in the way of a second try.
+
+    Raises:
+        FileExistsError: ``target`` is there; it is left as it is.
+        BlockingIOError: another process is writing it just now.
         OSError: the disk is full, or the place can't be written.
     """
     if os.path.lexists(target):
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), target)
     folder, name = os.path.split(target)
     partial = os.path.join(folder, b"." + name[:240] + b".part")
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-    descriptor = os.open(partial, flags, 0o666)
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(partial, flags, mode)
     try:
+        _lock(descriptor)
         try:
-            for segment in layout.segments:
-                if isinstance(segment, Range):
-                    _copy(fd, descriptor, segment.offset, segment.length)
-                else:
-                    _write(descriptor, segment)
+            os.ftruncate(descriptor, 0)
+            yield descriptor
             os.fsync(descriptor)
+            put_in_place(partial, target)
         finally:
-            os.close(descriptor)
-        put_in_place(partial, target)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(partial)
     finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(partial)
+        os.close(descriptor)
 
 
-def _copy(source: int, target: int, offset: int, length: int) -> None:
-    """A range, by the kernel alone where it can (copy_file_range(2)), which some file systems do for free."""
+def _lock(descriptor: int) -> None:
+    """Held until the descriptor is closed, also by the end of the process (flock(2))."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except OSError:
+        pass  # some shares know no locks; put_in_place overwrites nothing all the same
+
+
+def copy_range(source: int, target: int, offset: int, length: int) -> None:
+    """Append a range of ``source``, by the kernel alone where it can: some file systems do that for free.
+
+    See copy_file_range(2).
+
+    Raises SourceChanged when ``source`` ends before, and OSError.
+    """
     while length > 0:
         try:
             copied = os.copy_file_range(source, target, length, offset)

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import re
 from dataclasses import replace
+from datetime import datetime
 from io import StringIO
 from typing import Any
 
@@ -69,14 +71,52 @@ def test_upload_shows_rate_and_time_left_for_the_file_and_for_all() -> None:
 def test_states_say_why_and_since_when() -> None:
     """A hold with its reason and time, a cooldown with its bar, the gate's wait, a pause, no daemon."""
     held = drawn(overview(worker(WorkerState.HELD, reason="The server can't be reached.")))
-    assert held[0].startswith("omrwatchd held for 1:15 min, since ")
-    assert "The server can't be reached. It goes on by itself" in held[1]
+    assert re.fullmatch(r"omrwatchd held since \d\d:\d\d:\d\d \(1:15 min\)", held[0])
+    assert "The server can't be reached. `omrwatchd resume` tries at once." in held[1]
     cooling = drawn(overview(worker(WorkerState.COOLDOWN, cooldown_left=2.5)))
     assert cooling[0] == "omrwatchd cooldown  ━━━━━━━━━━──────────  2.5 s until the next upload"
     gate = drawn(overview(worker(WorkerState.PROCESSING, reason="the server's OMR queue is busy")))
     assert "the server's OMR queue is busy" in " ".join(line.strip() for line in gate)
-    assert "omrwatchd resume" in drawn(overview(worker(WorkerState.PAUSED)))[0]
+    assert "`omrwatchd resume` ends this" in drawn(overview(worker(WorkerState.PAUSED)))[0]
     assert "does not run" in drawn(overview(worker(WorkerState.STOPPED)))[0]
+
+
+def parts_of(job: Job, *states: tuple[Status, str | None]) -> Job:
+    made = zip(job.parts, states, strict=True)
+    return replace(
+        job, parts=tuple(replace(part, status=status, batch_id=batch) for part, (status, batch) in made)
+    )
+
+
+def test_split_file_says_which_part_and_what_is_delivered() -> None:
+    """In the upload the part and the time with its pauses; in the cooldown and at the gate what is done."""
+    [job] = jobs(Status.UPLOADING, 1, sent=80_000_000, parts=4)
+    going = (Status.COMPLETED, "B1"), (Status.ERROR, None), (Status.UPLOADING, None), (Status.PENDING, None)
+    seen = overview(worker(WorkerState.UPLOADING, rate=8_000_000.0), active=(parts_of(job, *going),))
+    assert "part 3 of 4, 7.6 MiB/s, 20 s left" in "\n".join(drawn(seen))  # 10 s, and two pauses of 5 s
+    assert "B1" not in "\n".join(drawn(seen))
+    job = replace(job, status=Status.PROCESSING)
+    two = (Status.COMPLETED, "B1"), (Status.COMPLETED, "B2"), (Status.PENDING, None), (Status.PENDING, None)
+    cooling = overview(worker(WorkerState.COOLDOWN, cooldown_left=2.0), active=(parts_of(job, *two),))
+    assert "2 of 4 parts are delivered, the next one follows the cooldown" in "\n".join(drawn(cooling))
+    gate = worker(WorkerState.PROCESSING, reason="the server's OMR queue is busy")
+    waits = "\n".join(drawn(overview(gate, active=(parts_of(job, *two),))))
+    assert "2 of 4 parts are delivered, the server has not begun to process the last" in waits
+    [one] = jobs(Status.PROCESSING, 1)
+    assert "it is delivered, the server has not begun to process it" in "\n".join(
+        drawn(overview(gate, active=(one,)))
+    )
+
+
+def test_finished_files_say_when() -> None:
+    """The batch, or what went wrong, with the day and the minute."""
+    [good] = jobs(Status.COMPLETED, 1)
+    [bad] = jobs(Status.ERROR, 1, problem=Problem("refused", "The server said: no.", "Ask."))
+    done = (replace(good, finished_at=NOW), replace(bad, finished_at=NOW))
+    text = "\n".join(drawn(overview(worker(WorkerState.IDLE), ended=done)))
+    day = datetime.fromtimestamp(NOW).strftime("%Y-%m-%d %H:%M")
+    assert f"batch {'b' * 32}, {day}" in text
+    assert f"The server said: no. Ask. ({day})" in text
 
 
 def test_more_files_than_lines_are_counted() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -51,24 +52,69 @@ def test_parts_are_written_as_zips_of_their_own(tmp_path: Path) -> None:
 
 
 def test_nothing_is_overwritten(tmp_path: Path) -> None:
-    """A part that is there already ends the work with a sentence that names it."""
+    """A part that is there already is named in a sentence, before anything is written."""
     whole = write_zip(tmp_path / "scan.zip", sheets=8)
     (tmp_path / "scan.part2of3.zip").write_text("mine")
     done = split(whole, "--max-sheets", 3, "--out", tmp_path)
     assert done.returncode == 1
     assert "scan.part2of3.zip is there already" in done.stderr
     assert (tmp_path / "scan.part2of3.zip").read_text() == "mine"
+    assert sorted(os.listdir(tmp_path)) == ["scan.part2of3.zip", "scan.zip"]
 
 
-@pytest.mark.parametrize(("content", "words"), [(b"hello", "not a complete ZIP"), (None, "can't be read")])
-def test_what_is_no_zip_gets_a_sentence(tmp_path: Path, content: bytes | None, words: str) -> None:
-    """No traceback for a wrong file."""
-    if content is not None:
-        (tmp_path / "scan.zip").write_bytes(content)
-    done = split(tmp_path / "scan.zip")
-    assert done.returncode == 1
+def test_a_killed_split_is_in_nobodys_way(tmp_path: Path) -> None:
+    """What kill -9 left of a part is begun anew; a part that another process is writing is let alone."""
+    whole = write_zip(tmp_path / "scan.zip", sheets=8)
+    leftover = tmp_path / ".scan.part1of3.zip.part"
+    leftover.write_bytes(b"half" * 100_000)
+    with leftover.open("r+b") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        done = split(whole, "--max-sheets", 3, "--out", tmp_path)
+        assert (done.returncode, "being written by another" in done.stderr) == (1, True)
+        assert leftover.stat().st_size == 400_000
+    done = split(whole, "--max-sheets", 3, "--out", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert not leftover.exists()
+    for number in (1, 2, 3):
+        with zipfile.ZipFile(tmp_path / f"scan.part{number}of3.zip") as part:
+            assert part.testzip() is None
+
+
+NO_SHEETS = b"PK\x05\x06" + bytes(18)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"hello", "not a complete ZIP"),
+        (b"", "not a complete ZIP"),
+        (NO_SHEETS, "is empty"),
+        (None, "can't be read"),
+        ("folder", "can't be read: Is a directory"),
+        ("fifo", "can't be read"),
+    ],
+)
+def test_what_is_no_zip_gets_a_sentence(tmp_path: Path, content: bytes | str | None, words: str) -> None:
+    """One sentence, no traceback, for a wrong file."""
+    path = tmp_path / "scan.zip"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif content == "folder":
+        path.mkdir()
+    elif content == "fifo":
+        os.mkfifo(path)
+    done = split(path, "--out", tmp_path / "out")
+    assert (done.returncode, done.stdout) == (1, "")
     assert words in done.stderr
-    assert "Traceback" not in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("words", [("--max-sheets", 0), ("--pages-per-sheet", 0), ("--max-sheets", "many")])
+def test_limits_that_are_none_are_refused(tmp_path: Path, words: tuple[object, ...]) -> None:
+    """A usage error, exit code 2."""
+    done = split(write_zip(tmp_path / "scan.zip"), *words)
+    assert (done.returncode, "Traceback" in done.stderr) == (2, False)
 
 
 def test_longest_names_and_bytes_that_are_no_text(tmp_path: Path) -> None:

@@ -107,18 +107,6 @@ def test_cancel_at_the_gate_leaves_the_batch_and_says_so(
     assert [batch.started for batch in receiver.batches] == [True]
 
 
-def test_gate_says_why_it_waits(receiver: Receiver, open_station: OpenStation) -> None:
-    """A wrong path is named where people look, and the delivered file is not failed by it."""
-    wrong = GATE | {"status_path": "/nowhere", "poll_seconds": 0.5}
-    with open_station(processing=wrong) as station:
-        job = station.drop()
-        reason = station.await_event(events.ProcessingBusy).state
-        assert "HTTP 404" in reason
-        assert "processing.status_path" in reason
-        assert station.job(job).status is Status.PROCESSING
-        assert station.tools_row().reason == reason
-
-
 def test_restart_at_the_gate_starts_no_second_time(receiver: Receiver, open_station: OpenStation) -> None:
     """A batch that waits at the gate waits on after a restart, and is started once."""
     receiver.set_busy(True)

@@ -419,8 +419,10 @@ def test_duplicate_is_delivered_with_retry_force(open_office: OpenOffice, tmp_pa
         shutil.copy(first, tmp_path / "again.zip")
         ledger = Ledger(office.engine, office.engine, SystemClock())
         ledger.batch_created(job.parts[0], "B-1")
+        (office.drop / "again.zip.toml").write_text('task_id = "7"')
         (tmp_path / "again.zip").rename(office.drop / "again.zip")
         again = office.queued("again.zip")
+        assert again.metadata.task_id == "7", "what its sidecar says is kept for the day it is forced"
         assert again.problem is not None
         assert again.problem.code == "duplicate"
         assert "B-1" in again.problem.summary

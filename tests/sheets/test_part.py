@@ -18,7 +18,7 @@ from omrwatchd.sheets.part import VirtualPart
 from omrwatchd.sheets.source import SourceChanged
 from omrwatchd.sheets.split import Range, layout, plan
 
-from .zips import Member, build, opened, read, scans, source_of, unzip_test, whole, zips
+from .zips import Member, build, gapped_zips, opened, read, scans, source_of, unzip_test, whole
 
 
 def parts_of(data: bytes, most: int, pages: int = 1) -> list[bytes]:
@@ -43,7 +43,7 @@ def is_sound(data: bytes) -> None:
 
 
 @settings(max_examples=40, deadline=None)
-@given(zips.filter(lambda data: read(data).sheets > 1), st.integers(1, 4), st.integers(1, 2))
+@given(gapped_zips.filter(lambda data: read(data).sheets > 1), st.integers(1, 4), st.integers(1, 2))
 def test_parts_are_zips_with_the_same_entries(data: bytes, most: int, pages: int) -> None:
     """unzip and zipfile accept each part; every sheet is in one part, byte for byte, in order."""
     archive = read(data)
@@ -63,8 +63,11 @@ def test_parts_are_zips_with_the_same_entries(data: bytes, most: int, pages: int
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("prefix", [b"", b"#!/bin/sh\n"])
 @pytest.mark.parametrize("zip64", [False, True])
-def test_every_kind_of_zip_can_be_split(streamed: bool, reverse: bool, prefix: bytes, zip64: bool) -> None:
-    """Descriptors, another order in the directory, stubs and ZIP64 entries survive the split."""
+@pytest.mark.parametrize("gap", [b"", b"\0" * 24])
+def test_every_kind_of_zip_can_be_split(
+    streamed: bool, reverse: bool, prefix: bytes, zip64: bool, gap: bytes
+) -> None:
+    """Descriptors, another order in the directory, gaps, stubs and ZIP64 entries survive the split."""
     names = ["b.jpg", "folder/", "folder/é.jpg", "manifest.xml", "a.tif", "日本.png", "c.pdf"]
     members = [
         Member(name, b"" if name[-1] == "/" else name.encode() * 9, n % 2 == 0)
@@ -72,7 +75,8 @@ def test_every_kind_of_zip_can_be_split(streamed: bool, reverse: bool, prefix: b
     ]
     for member in members:
         member.zip64 = zip64
-    parts = parts_of(build(members, streamed=streamed, reverse=reverse, prefix=prefix, comment=b"hi"), 2)
+    data = build(members, streamed=streamed, reverse=reverse, gap=gap, prefix=prefix, comment=b"hi")
+    parts = parts_of(data, 2)
     assert len(parts) == 3
     for part in parts:
         is_sound(part)
@@ -81,20 +85,37 @@ def test_every_kind_of_zip_can_be_split(streamed: bool, reverse: bool, prefix: b
             assert archive.comment == b"hi"
 
 
+fractions = st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=8, max_size=8)
+
+
 @settings(deadline=None)
-@given(zips.filter(lambda data: read(data).sheets > 1), st.data())
-def test_any_range_is_that_of_the_whole(data: bytes, choose: st.DataObject) -> None:
-    """A read at any offset gives the bytes that a read of the whole gives there."""
-    with opened(data) as fd:
+@given(gapped_zips.filter(lambda data: read(data).sheets > 1), fractions)
+def test_any_range_is_that_of_the_whole(data: bytes, asked: list[tuple[float, float]]) -> None:
+    """Four threads read at any offsets at once, and get the bytes that a read of the whole gives there."""
+    with opened(data) as fd, ThreadPoolExecutor(4) as pool:
         archive = read_archive(fd, "scan.zip")
         for part in plan(archive, 1, 1, "scan.zip"):
             source = VirtualPart(source_of(fd), layout(archive, part))
             all_of_it = whole(source)
             assert len(all_of_it) == source.size
-            for _ in range(5):
-                start = choose.draw(st.integers(0, source.size))
-                stop = choose.draw(st.integers(start, source.size))
-                assert source.read(start, stop - start) == all_of_it[start:stop]
+            ranges = [sorted(round(share * source.size) for share in pair) for pair in asked]
+            found = pool.map(lambda span, source=source: source.read(span[0], span[1] - span[0]), ranges)
+            assert list(found) == [all_of_it[start:stop] for start, stop in ranges]
+            pieces = pool.map(lambda span, source=source: sent(source, *span), ranges)
+            assert list(pieces) == [all_of_it[start:stop] for start, stop in ranges]
+
+
+def sent(source: VirtualPart, start: int, stop: int) -> bytes:
+    """A range as it goes to the wire: what lies in the file is read where it lies."""
+    found = b""
+    for piece in source.pieces(start, stop - start):
+        if isinstance(piece, bytes):
+            found += piece
+            continue
+        buffer = bytearray(piece.length)
+        assert piece.read_into(memoryview(buffer)) == piece.length
+        found += buffer
+    return found
 
 
 def test_threads_share_a_part() -> None:
@@ -125,6 +146,30 @@ def test_a_range_outside_of_a_part_is_the_callers_mistake(offset: int, length: i
         source = VirtualPart(source_of(fd), layout(archive, plan(archive, 2, 1, "scan.zip")[0]))
         with pytest.raises(ValueError, match="lie outside"):
             source.read(offset, length)
+
+
+def test_gaps_between_entries_stay_behind() -> None:
+    """What deleted entries left in the file is in no part; the entries around it are, whole."""
+    data = scans(6, gap=b"deleted" * 100, shuffled=3, streamed=True)
+    parts = parts_of(data, 2)
+    assert len(parts) == 3
+    for part in parts:
+        is_sound(part)
+        assert b"deleted" not in part
+
+
+@pytest.mark.slow
+def test_zip64_end_from_65535_entries_on() -> None:
+    """A part whose entries no longer can be counted in 16 bits has the ZIP64 end record, others do not."""
+    data = scans(65_536 + 2 * 65_534)
+    for most, counts in ((65_536, [65_534, 65_535, 65_535]), (65_534, [49_151] * 4)):
+        parts = parts_of(data, most)
+        assert [read(part).sheets for part in parts] == counts
+        for part, count in zip(parts, counts, strict=True):
+            assert (part[-98:-94] == b"PK\x06\x06") == (count >= 65_535)
+            with zipfile.ZipFile(io.BytesIO(part)) as reference:
+                assert len(reference.infolist()) == count
+    is_sound(parts_of(data, 65_536)[2])
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import random
 import subprocess
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -43,11 +44,17 @@ def build(
     *,
     streamed: bool = False,
     reverse: bool = False,
+    shuffled: int | None = None,
+    gap: bytes = b"",
     prefix: bytes = b"",
     prefix_counted: bool = False,
     comment: bytes = b"",
 ) -> bytes:
-    """A ZIP; ``prefix_counted`` offsets count from the start of the file, as in an adjusted stub."""
+    """A ZIP; ``prefix_counted`` offsets count from the start of the file, as in an adjusted stub.
+
+    ``shuffled`` is the seed of another order in the directory than on the disk; ``gap`` are bytes of no
+    entry that stand before each and before the directory, as deleted entries leave them.
+    """
     pipe = Pipe()
     plain = io.BytesIO()
     out = pipe if streamed else plain
@@ -55,16 +62,27 @@ def build(
         out.write(prefix)
     with zipfile.ZipFile(out, "w" if streamed or not prefix_counted else "a") as target:
         for member in members:
+            leave_gap(target, gap)
             info = zipfile.ZipInfo(member.name, (2024, 5, 6, 7, 8, 10))
             info.extra = member.extra
             info.compress_type = zipfile.ZIP_DEFLATED if member.deflated else zipfile.ZIP_STORED
             with target.open(info, "w", force_zip64=member.zip64) as entry:
                 entry.write(member.data)
+        leave_gap(target, gap)
+        if shuffled is not None:
+            random.Random(shuffled).shuffle(target.filelist)
         if reverse:
             target.filelist.reverse()
         target.comment = comment
     made = (pipe.written if streamed else plain).getvalue()
     return made if prefix_counted else prefix + made
+
+
+def leave_gap(target: zipfile.ZipFile, gap: bytes) -> None:
+    assert target.fp is not None
+    if gap:
+        target.fp.write(gap)
+        target.start_dir = target.fp.tell()
 
 
 def scans(count: int, **options: object) -> bytes:
@@ -117,12 +135,23 @@ members = st.builds(
 )
 member_lists = st.lists(members, max_size=8, unique_by=lambda member: member.name)
 stubs = st.binary(max_size=40).filter(lambda stub: b"PK" not in stub)
-zips = st.builds(
-    build,
-    member_lists,
-    streamed=st.booleans(),
-    reverse=st.booleans(),
-    prefix=stubs,
-    prefix_counted=st.booleans(),
-    comment=st.binary(max_size=30).filter(lambda comment: b"PK" not in comment),  # zipfile is misled by it
-)
+gaps = st.just(b"") | stubs | st.sampled_from([b"\0" * 12, b"\0" * 16, b"\0" * 24])
+
+
+def zips_with(gap: st.SearchStrategy[bytes]) -> st.SearchStrategy[bytes]:
+    return st.builds(
+        build,
+        member_lists,
+        streamed=st.booleans(),
+        reverse=st.booleans(),
+        shuffled=st.none() | st.integers(0, 9),
+        gap=gap,
+        prefix=stubs,
+        prefix_counted=st.booleans(),
+        # zipfile is misled by such a comment
+        comment=st.binary(max_size=30).filter(lambda comment: b"PK" not in comment),
+    )
+
+
+zips = zips_with(st.just(b""))
+gapped_zips = zips_with(gaps)
