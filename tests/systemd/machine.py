@@ -47,7 +47,9 @@ class Machine:
     def run(self, command: str, timeout: float = 120) -> str:
         """The same, which must succeed; its standard output."""
         done = self.try_(command, timeout)
-        assert done.returncode == 0, f"{command} ended with {done.returncode}:\n{done.stdout}{done.stderr}"
+        if done.returncode != 0:
+            told = self.try_("journalctl --sync; journalctl -q -n 30 -o cat").stdout
+            raise AssertionError(f"{command} ended with {done.returncode}:\n{done.stdout}{done.stderr}\n{told}")
         return done.stdout
 
     def write(self, path: str, text: str) -> None:
