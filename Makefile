@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint install uninstall clean
+.PHONY: demo test test-systemd lint install uninstall clean
 export DESTDIR PREFIX SYSTEM_PYTHON EXTRAS PIP_FLAGS
 .DEFAULT_GOAL := test
 
@@ -25,6 +25,12 @@ lint: $(VENV)/.installed
 
 test: lint
 	$(BIN)/python -m pytest
+
+# As root, on Debian or Ubuntu: the service in a booted container. Two minutes; the first time two more, for a
+# Debian tree and wheels, which stay in ~/.cache/omrwatchd-systemd.
+test-systemd: $(VENV)/.installed
+	@$(BIN)/python -m tests.systemd.needs
+	$(BIN)/python -m pytest --numprocesses=0 --timeout=900 -x -v -s tests/systemd/booted.py
 
 install uninstall:
 	@deploy/install.sh $@

@@ -48,6 +48,11 @@ class Service(ABC):
         self.sign()
         return self._stopping.is_set()
 
+    @property
+    def asked_to_stop(self) -> bool:
+        """The same question where it proves nothing, because the work is other threads'."""
+        return self._stopping.is_set()
+
     def sign(self, rest_seconds: float = 0.0) -> None:
         """By the thread itself: it lives, and is at rest for so long now if it says so."""
         self.rest_seconds = rest_seconds

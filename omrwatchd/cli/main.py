@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -354,7 +355,7 @@ def _refuse_unless_ready(settings: Settings) -> None:
 
     found = problems(settings)
     for problem in found:
-        print(f"omrwatchd: {problem.sentence()}", file=sys.stderr)
+        _complain(problem)
     if found:
         raise typer.Exit(EXIT_USAGE)
 
@@ -362,7 +363,16 @@ def _refuse_unless_ready(settings: Settings) -> None:
 def _complain(problem: Problem) -> None:
     # the sentence may quote names from the file system that no terminal's encoding knows
     words = f"omrwatchd: {problem.sentence()}".encode("utf-8", "backslashreplace").decode("utf-8")
-    print(words, file=sys.stderr)
+    print(_journal_mark() + words, file=sys.stderr)
+
+
+def _journal_mark() -> str:
+    """Under journald, what makes a refused start an error there (`journalctl -p err`); else nothing."""
+    if "JOURNAL_STREAM" not in os.environ:
+        return ""
+    from omrwatchd.ops.logs import PRIORITIES, into_journal
+
+    return f"<{PRIORITIES['error']}>" if into_journal() else ""
 
 
 def entry() -> NoReturn:

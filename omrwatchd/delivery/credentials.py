@@ -10,6 +10,11 @@ from pathlib import Path
 from omrwatchd.errors import Problem
 from omrwatchd.settings import Server
 
+CREDENTIAL_ADVICE = (
+    "Put the token, one word of ASCII characters, into the file that LoadCredential= of the unit names "
+    "(/etc/omrwatchd/token), then restart the service."
+)
+
 
 def token_file(server: Server) -> Path | None:
     """The file that holds the token, if one does: server.token_file, else the credential `token`."""
@@ -26,7 +31,7 @@ def read_token(server: Server) -> str:
     """The token as it is now.
 
     Raises:
-        Problem: ``token_missing`` or ``token_unreadable``, naming the setting; never the token.
+        Problem: ``token_missing``, ``token_unreadable`` or ``token_unusable``, naming the place; never the token.
     """
     if server.token is not None:
         return _clean(server.token.get_secret_value(), "server.token")
@@ -37,24 +42,26 @@ def read_token(server: Server) -> str:
             "server.token is missing.",
             "Set server.token or server.token_file (or the systemd credential `token`).",
         )
+    if file == server.token_file:
+        where, advice = f"server.token_file {file}", "A token is one word of ASCII characters."
+    else:
+        where, advice = f"The service's credential {file}", CREDENTIAL_ADVICE
     try:
         text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not text"
         raise Problem(
-            "token_unreadable",
-            f"server.token_file {file} can't be read: {reason}.",
-            "Check the path and that this user may read it.",
+            "token_unreadable", f"{where} can't be read: {reason}.", "Check the path and that this user may read it."
         ) from None
-    return _clean(text, f"server.token_file {file}")
+    return _clean(text, where, advice)
 
 
-def _clean(text: str, where: str) -> str:
+def _clean(text: str, where: str, advice: str = "A token is one word of ASCII characters.") -> str:
     token = text.strip()
-    if not token or not token.isascii() or not token.isprintable() or " " in token:
-        raise Problem(
-            "token_unusable", f"{where} holds no usable token.", "A token is one word of ASCII characters."
-        )
+    if not token:
+        raise Problem("token_unusable", f"{where} is empty.", advice)
+    if not token.isascii() or not token.isprintable() or " " in token:
+        raise Problem("token_unusable", f"{where} holds no usable token.", advice)
     return token
 
 

@@ -51,6 +51,11 @@ class Desk:
     """What a delivery needs of the worker that does it."""
 
     stopping: Callable[[], bool]
+    """Asked between two steps, which is a sign of life."""
+    asked_to_stop: Callable[[], bool]
+    """The same, and no sign."""
+    sign: Callable[[], None]
+    """The upload advances."""
     show: Callable[[WorkerState, str | None, int | None], None]
     rest: Callable[[float], None]
     """Until woken, until the queue was written to, or for so many seconds."""
@@ -146,7 +151,15 @@ class JobDelivery:
         halt = Halt(wake=self._tools.road.transport.wake)
         upload = PartUpload(self._tools.road, job, part, source, halt)
         watcher = UploadWatcher(
-            job, upload, halt, self._desk.stopping, self._store, self._ledger, self._tools.row, self._clock
+            job,
+            upload,
+            halt,
+            self._desk.asked_to_stop,
+            self._desk.sign,
+            self._store,
+            self._ledger,
+            self._tools.row,
+            self._clock,
         )
         began = self._clock.monotonic()
         self._desk.uploading(True)

@@ -42,6 +42,10 @@ class Pause:
         with self._lock:
             self._until = max(self._until, self._clock.monotonic() + seconds)
 
+    @property
+    def lasts(self) -> bool:
+        return self._until > self._clock.monotonic()
+
     def observe(self, halt: Halt) -> None:
         """Wait until the pause is over; raises Halted."""
         while (left := self._until - self._clock.monotonic()) > 0:

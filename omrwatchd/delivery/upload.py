@@ -97,6 +97,11 @@ class PartUpload:
         return sum(tuple(self._sent.values()))
 
     @property
+    def is_paused(self) -> bool:
+        """The server has asked to be left alone for a while."""
+        return self._road.pause.lasts
+
+    @property
     def awaits_last_answer(self) -> bool:
         """The request that makes the batch is out: ending it now would leave its outcome unknown."""
         return self._last_body is not None and self._last_body.last_bytes_began

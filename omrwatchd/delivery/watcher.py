@@ -28,6 +28,7 @@ class UploadWatcher:
         upload: PartUpload,
         halt: Halt,
         stopping: Callable[[], bool],
+        sign: Callable[[], None],
         store: Store,
         ledger: Ledger,
         row: WorkerRow,
@@ -37,6 +38,8 @@ class UploadWatcher:
         self._upload = upload
         self._halt = halt
         self._stopping = stopping
+        self._sign = sign
+        self._signed_for: object = None
         self._store = store
         self._ledger = ledger
         self._row = row
@@ -48,12 +51,23 @@ class UploadWatcher:
 
     def tick(self) -> None:
         now = self._clock.monotonic()
+        self._show_life()
         if self._stopping():
             self._stop(now)
         if now - self._shown_at >= PROGRESS_SECONDS:
             self._show(now)
             if self._store.cancel_requested(self._job.id):
                 self._halt.give(Why.CANCEL)
+
+    def _show_life(self) -> None:
+        """That this thread ticks proves nothing: it is the chunk threads that must advance.
+
+        They are silent while they wait for an answer or for a connection, which the settings limit, and
+        while the server wants to be left alone.
+        """
+        if self._upload.is_paused or self._upload.bytes_sent != self._signed_for:
+            self._signed_for = self._upload.bytes_sent
+            self._sign()
 
     def _stop(self, now: float) -> None:
         if self._stop_seen is None:

@@ -39,6 +39,8 @@ class Worker(Service):
         self._away = tools.away
         self._desk = Desk(
             stopping=lambda: self.stopping,
+            asked_to_stop=lambda: self.asked_to_stop,
+            sign=self.sign,
             show=self._show,
             rest=self._rest,
             uploading=self._set_uploading,

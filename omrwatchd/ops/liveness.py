@@ -16,7 +16,7 @@ LISTING_SECONDS = 30 * 60.0
 Long on purpose: to kill a daemon whose share is slow would only have it begin the same listing again.
 """
 STEP_SECONDS = 15 * 60.0
-"""For one step of the worker. It signs 4 times a second in an upload, and every second while it waits."""
+"""For one step of the worker. In an upload it signs while bytes go out, and every second while it waits."""
 REQUESTS_IN_A_STEP = 4
 """A login, and a question asked again with the new token, at most; each may use up its time limits."""
 STACK_DEPTH = 6

@@ -48,7 +48,7 @@ def under_journald(environ: Mapping[str, str], descriptor: int) -> bool:
 def configure(settings: Log, server: Server | None = None) -> None:
     """Set structlog up for the whole process; ``server`` has the secrets that no line may show."""
     structlog.configure(
-        processors=_processors(wants_console(settings), _into_journal(), Redactor(server)),
+        processors=_processors(wants_console(settings), into_journal(), Redactor(server)),
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, settings.level.upper())),
         logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
         cache_logger_on_first_use=False,
@@ -59,7 +59,8 @@ def configure(settings: Log, server: Server | None = None) -> None:
     logging.getLogger("watchdog").setLevel(logging.CRITICAL)
 
 
-def _into_journal() -> bool:
+def into_journal() -> bool:
+    """Whether standard error is the journal."""
     try:
         return under_journald(os.environ, sys.stderr.fileno())
     except (OSError, ValueError):  # a stream without a descriptor

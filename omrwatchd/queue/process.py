@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from pathlib import Path
 from omrwatchd.model import WorkerState
 from omrwatchd.queue.values import Columns
 
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 LEASE_SECONDS = 60.0
 """A daemon on another host is taken for gone when its heartbeat is older."""
 
@@ -26,10 +28,21 @@ class Process:
     @classmethod
     def this(cls) -> Process:
         namespace = os.readlink("/proc/self/ns/pid")
-        boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         return cls(
-            f"{socket.gethostname()} {namespace}", boot_id, os.getpid(), _start_time(os.getpid()) or ""
+            f"{socket.gethostname()} {namespace}", _boot_id(), os.getpid(), _start_time(os.getpid()) or ""
         )
+
+
+def _boot_id() -> str:
+    """This boot's own name; empty where it can't be learned.
+
+    The sandbox of our unit hides /proc/sys (ProcSubset=pid), so systemd hands it over as a credential.
+    """
+    credentials = os.environ.get("CREDENTIALS_DIRECTORY")
+    for file in (BOOT_ID, *([Path(credentials, "boot_id")] if credentials else [])):
+        with contextlib.suppress(OSError):
+            return file.read_text().strip()
+    return ""
 
 
 def _start_time(pid: int) -> str | None:
@@ -42,6 +55,19 @@ def _start_time(pid: int) -> str | None:
     return None if state in "ZX" else rest[18]
 
 
+def _is_same(pid: int, started: str) -> bool:
+    """Whether the process that began then still runs; one that can't be looked at counts as the same."""
+    if (found := _start_time(pid)) is not None:
+        return found == started
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return not Path(f"/proc/{pid}").exists()  # another user's, hidden (ProtectProc=invisible); else a zombie
+    except ProcessLookupError:
+        return False
+    return False
+
+
 def is_here(row: Columns) -> bool:
     """Whether the daemon that wrote this row of `workers` is, or was, on this machine."""
     return bool(row["host"] == Process.this().host)
@@ -52,6 +78,6 @@ def is_alive(row: Columns, now: float) -> bool:
     if row["state"] == WorkerState.STOPPED:
         return False
     if is_here(row):
-        me = Process.this()
-        return bool(row["boot_id"] == me.boot_id and _start_time(row["pid"]) == row["pid_started"])
+        boots = {row["boot_id"], _boot_id()} - {""}
+        return len(boots) < 2 and _is_same(row["pid"], row["pid_started"])
     return bool(abs(now - row["heartbeat"]) < LEASE_SECONDS)

@@ -1,0 +1,94 @@
+"""A Debian of its own, made once by debootstrap, and the wheels that the product needs in it; both are kept.
+
+Everything comes from where this machine itself has its packages from: its apt's mirror, its pip's index.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent.parent
+PACKAGES = "ca-certificates,dbus,jq,make,procps,python3-venv,sqlite3,systemd-sysv"
+SOURCE_ONLY = ("sdnotify",)
+"""Has no wheel on the index: made here, in plain Python, so it fits the tree's Python as well."""
+
+
+def cache() -> Path:
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    folder = Path(base, "omrwatchd-systemd")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def debian() -> Path:
+    """The tree, of the release that runs here; made when it is not there yet (a minute)."""
+    mirror, suite = _mirror()
+    tree = cache() / f"{suite}-{_digest(PACKAGES)}"
+    if tree.is_dir():
+        return tree
+    unfinished = tree.with_suffix(".new")
+    _remove(unfinished)
+    # what debootstrap mounts is gone with the namespace, and its processes with it, however this ends
+    private = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
+    _call([*private, "debootstrap", "--variant=minbase", f"--include={PACKAGES}", suite, str(unfinished), mirror])
+    unfinished.rename(tree)
+    return tree
+
+
+def _mirror() -> tuple[str, str]:
+    """Where apt here has its main packages from, and the release's name."""
+    suite = platform.freedesktop_os_release().get("VERSION_CODENAME", "")
+    targets = _call(["apt-get", "indextargets", "--format", "$(SITE) $(RELEASE) $(COMPONENT) $(REPO_URI)"])
+    for line in targets.splitlines():
+        words = line.split()
+        if len(words) == 4 and words[1:3] == [suite, "main"]:
+            return words[3], suite
+    raise RuntimeError(f"apt knows no mirror of {suite or 'this release'}: run apt-get update.")
+
+
+def wheels(tree: Path) -> Path:
+    """A folder with all that `pip install` of the product and its extra `demo` asks for, in the tree."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    wanted = sorted([
+        *project["project"]["dependencies"],
+        *project["project"]["optional-dependencies"]["demo"],
+        *project["build-system"]["requires"],
+    ])  # fmt: skip
+    version = _call(["chroot", str(tree), "python3", "-c", "import sys; print('%d.%d' % sys.version_info[:2])"])
+    folder = cache() / f"wheels-{version.strip()}-{_digest(' '.join(wanted))}"
+    if folder.is_dir():
+        return folder
+    unfinished = folder.with_suffix(".new")
+    _remove(unfinished)
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    _call([*pip, "wheel", "--no-deps", "--wheel-dir", str(unfinished), *SOURCE_ONLY])
+    _call([
+        *pip, "download", "--only-binary=:all:", "--python-version", version.strip(),
+        "--find-links", str(unfinished), "--dest", str(unfinished), *wanted,
+    ])  # fmt: skip
+    unfinished.rename(folder)
+    return folder
+
+
+def _remove(unfinished: Path) -> None:
+    """What an interrupted run left; nothing of it is mounted any more."""
+    if unfinished.exists():
+        shutil.rmtree(unfinished)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def _call(command: list[str]) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise RuntimeError(f"{' '.join(command)} failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+    return done.stdout
