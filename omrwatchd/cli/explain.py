@@ -22,6 +22,10 @@ def explain(settings: Settings, views: Views, path: bytes) -> str:
         return f"{name} is not queued yet: {_sentence(about.arriving.why)}{_of_daemon(worker)}"
     if about.job is not None:
         return _of_job(about, about.job, worker)
+    watch = _watch_of(settings, path)
+    if watch is not None and not os.path.lexists(path) and (job := views.filed(name, watch.name)) is not None:
+        place = f" It lies in {display_name(os.path.dirname(job.path))} now."
+        return _of_job(about, job, worker) + (place if os.path.lexists(job.path) else "")
     return _unknown(settings, path, name, worker)
 
 

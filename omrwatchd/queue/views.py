@@ -224,6 +224,13 @@ class Views:
                 ahead = queue.rows(_AHEAD, {"id": job.id})[0][0]
         return FileView(job, next((Arriving(*row) for row in seen), None), ahead)
 
+    def filed(self, name: str, watch: str) -> Job | None:
+        """The latest job of a file of that name that was moved out of the drop folder of ``watch``."""
+        rest = "WHERE name = :name AND watch = :watch AND filed_at IS NOT NULL ORDER BY id DESC LIMIT 1"
+        with glance(self._file) as queue:
+            found = [] if queue is None else queue.jobs(rest, {"name": name, "watch": watch})
+        return found[0] if found else None
+
     def _worker(self, queue: Glance) -> WorkerView:
         rows = queue.rows("SELECT * FROM workers ORDER BY heartbeat DESC LIMIT 1")
         now = self._clock.now()
