@@ -283,7 +283,7 @@ def test_folder_that_can_not_be_written_is_named(machine: Machine) -> None:
 
 
 def test_sigterm_while_it_still_starts_is_a_clean_stop(machine: Machine) -> None:
-    """A stop that comes before the daemon is up ends it with 0, too: here while it reads its configuration."""
+    """A stop before the daemon is up ends it with 0, too: here while it reads its configuration."""
     config = machine.folder / "config.toml"
     config.unlink()
     os.mkfifo(config)
