@@ -8,7 +8,8 @@ import re
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
+from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -16,10 +17,10 @@ from pydantic import (
     ByteSize,
     ConfigDict,
     Field,
-    PositiveFloat,
     PositiveInt,
     SecretStr,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -40,9 +41,44 @@ class ConfigProblem(Problem):
 
 
 def _web_address(value: str) -> str:
-    if not re.match(r"https?://[^/\s]+", value):
+    if not re.fullmatch(r"https?://[^/?#][^\s\x00-\x1f\x7f]*", value) or not _has_host_and_port(value):
         raise ValueError("must be a web address such as https://omr.example.org/api")
     return value.rstrip("/")
+
+
+def _has_host_and_port(address: str) -> bool:
+    try:
+        parts = urlsplit(address)
+        host, port = parts.hostname or "", parts.port
+    except ValueError:  # a port that is no number up to 65535, or half an IPv6 address
+        return False
+    is_ipv6 = ":" in host
+    return port != 0 and (is_ipv6 or all(host.removesuffix(".").split(".")))
+
+
+def _api_address(value: str) -> str:
+    """What paths are appended to: nothing may stand behind its own path, and it holds no login.
+
+    A user name would become an Authorization of its own in place of the token's.
+    """
+    address = _web_address(value)
+    if "?" in address or "#" in address:
+        raise ValueError("must not have '?' or '#' in it: the paths of the API are appended to it")
+    if "@" in urlsplit(address).netloc:
+        raise ValueError("must not hold a user name or password: the server is shown the token alone")
+    return address
+
+
+def _full_path(value: Path) -> Path:
+    if not value.is_absolute():
+        raise ValueError(f"must be an absolute path, not {'' if value == Path() else str(value)!r}")
+    return _usable_path(value)
+
+
+def _usable_path(value: Path) -> Path:
+    if "\0" in str(value):
+        raise ValueError("must not have a NUL character in it")
+    return value
 
 
 def _server_path(value: str) -> str:
@@ -64,35 +100,55 @@ def _time_of_day(value: str) -> str:
 
 
 WebAddress = Annotated[str, AfterValidator(_web_address)]
+ApiAddress = Annotated[str, AfterValidator(_api_address)]
+FullPath = Annotated[Path, AfterValidator(_full_path)]
+AnyPath = Annotated[Path, AfterValidator(_usable_path)]
 ServerPath = Annotated[str, AfterValidator(_server_path)]
 Line = Annotated[str, AfterValidator(_no_line_breaks)]
 TimeOfDay = Annotated[str, AfterValidator(_time_of_day)]
 Days = Annotated[float, Field(ge=0, le=36_500)]
-Seconds = Annotated[float, Field(ge=0, le=7 * 86400)]
+LONGEST_SECONDS = 7 * 86400
+Seconds = Annotated[float, Field(ge=0, le=LONGEST_SECONDS)]
+SomeSeconds = Annotated[float, Field(gt=0, le=LONGEST_SECONDS)]
+WholeNumber = Annotated[int, Field(ge=-(2**63), lt=2**63)]
+"""As the queue's database can hold it."""
 
 
 class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _truth_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """Python takes true for 1."""
+        field = cls.model_fields[info.field_name or ""]
+        if isinstance(value, bool) and _is_numeric(field.annotation):
+            raise ValueError("must be a number")
+        return value
+
+
+def _is_numeric(annotation: Any) -> bool:
+    return annotation in (int, float, ByteSize) or any(map(_is_numeric, get_args(annotation)))
+
 
 class Login(Section):
     path: Annotated[ServerPath, Field(min_length=1)]
     username: Line
-    password_file: Path
+    password_file: AnyPath
     token_field: str = "token"
 
 
 class Server(Section):
-    base_url: WebAddress
-    upload_url: WebAddress | None = None
+    base_url: ApiAddress
+    upload_url: ApiAddress | None = None
     token: SecretStr | None = None
-    token_file: Path | None = None
-    ca_file: Path | None = None
-    client_cert: Path | None = None
-    client_key: Path | None = None
+    token_file: AnyPath | None = None
+    ca_file: AnyPath | None = None
+    client_cert: AnyPath | None = None
+    client_key: AnyPath | None = None
     proxy: WebAddress | None = None
-    connect_timeout: PositiveFloat = 10.0
-    read_timeout: PositiveFloat = 150.0
+    connect_timeout: SomeSeconds = 10.0
+    read_timeout: SomeSeconds = 150.0
     probe_path: ServerPath = ""
     lookup_path: ServerPath = ""
     login: Login | None = None
@@ -125,10 +181,19 @@ class Upload(Section):
     direct_limit: ByteSize = ByteSize(PROXY_LIMIT)
     concurrency: Annotated[int, Field(ge=1, le=6)] = 4
     attempts: Annotated[int, Field(ge=1, le=10)] = 3
-    stall_seconds: PositiveFloat = 60.0
+    stall_seconds: SomeSeconds = 60.0
     max_rate: Annotated[ByteSize, Field(ge=0)] = ByteSize(0)
     timetable: tuple[tuple[TimeOfDay, Annotated[ByteSize, Field(ge=0)]], ...] = ()
     on_unknown: Literal["review", "resend"] = "review"
+
+    @field_validator("timetable")
+    @classmethod
+    def _times_differ(cls, value: tuple[tuple[str, ByteSize], ...]) -> tuple[tuple[str, ByteSize], ...]:
+        times = [time for time, _ in value]
+        for time in times:
+            if times.count(time) > 1:
+                raise ValueError(f"has {time} twice")
+        return value
 
     @field_validator("chunk_size")
     @classmethod
@@ -147,7 +212,7 @@ class Upload(Section):
 
 
 class Queue(Section):
-    path: Path | None = None
+    path: FullPath | None = None
     max_files: PositiveInt = 100
     max_attempts: PositiveInt = 3
     cooldown_seconds: Seconds = 5.0
@@ -161,7 +226,7 @@ class Split(Section):
 
 class Processing(Section):
     status_path: ServerPath = ""
-    busy_field: str = "busy"
+    busy_field: Annotated[str, Field(min_length=1)] = "busy"
     start_path: ServerPath = ""
     poll_seconds: Annotated[float, Field(gt=0, le=3600)] = 10.0
 
@@ -174,7 +239,7 @@ class Processing(Section):
 
 
 class Summary(Section):
-    path: Path | None = None
+    path: FullPath | None = None
 
 
 class Log(Section):
@@ -244,28 +309,26 @@ IGNORED = ("*.part", "*.tmp", "*.crdownload", "*.filepart", "*.partial", "~*", "
 
 class Watch(Section):
     name: Annotated[str, Field(min_length=1, max_length=60)] = "default"
-    drop: Path
-    done: Path | None = None
-    failed: Path | None = None
+    drop: FullPath
+    done: FullPath | None = None
+    failed: FullPath | None = None
     upload_type: UploadType = UploadType.ZIP_WITH_QR
     task_id: Line | None = None
     notes: str | None = None
-    profile_id: int | None = None
+    profile_id: WholeNumber | None = None
     pattern: str | None = None
     ignore: tuple[str, ...] = IGNORED
     recursive: bool = False
     observer: Literal["auto", "hints", "rescan"] = "auto"
     settle_seconds: Annotated[float, Field(gt=0, le=3600)] | None = None
     rescan_seconds: Annotated[float, Field(gt=0, le=3600)] | None = None
-    give_up_seconds: Annotated[float, Field(gt=0)] = 600.0
+    give_up_seconds: Annotated[float, Field(gt=0, le=100 * LONGEST_SECONDS)] = 600.0
     done_marker: str | None = None
     status_board: bool = True
 
     @field_validator("drop", "done", "failed")
     @classmethod
-    def _absolute(cls, value: Path | None) -> Path | None:
-        if value is not None and not value.is_absolute():
-            raise ValueError(f"must be an absolute path, not {str(value)!r}")
+    def _plain(cls, value: Path | None) -> Path | None:
         return None if value is None else Path(os.path.normpath(value))
 
     @field_validator("task_id", "notes", mode="before")
@@ -409,7 +472,7 @@ def load(file: Path) -> Settings:
         ConfigProblem: with one sentence for each thing that is wrong, each naming its key.
     """
     try:
-        text = file.read_text(encoding="utf-8")
+        text = file.read_text(encoding="utf-8-sig")  # some editors begin a file with a byte order mark
     except FileNotFoundError:
         raise ConfigProblem(
             "config_missing",
@@ -432,7 +495,14 @@ def load(file: Path) -> Settings:
     except ValidationError as error:
         raise ConfigProblem("config_invalid", f"{file}: " + " ".join(_sentences(error))) from None
     except SettingsError as error:  # a variable that should be JSON and is not
-        raise ConfigProblem("config_invalid", f"An OMRWATCHD_ variable can't be used: {error}.") from None
+        section = re.search(r'field "(\w+)"', str(error))
+        name = f"OMRWATCHD_{section[1].upper()}…" if section else "OMRWATCHD_…"
+        raise ConfigProblem(
+            "config_invalid",
+            f"{section[1] if section else 'A setting'} can't be read from the environment: "
+            f"what {name} holds is no JSON.",
+            "Lists are written there as in [1, 2].",
+        ) from None
 
 
 def _sentences(error: ValidationError) -> Iterator[str]:
@@ -447,8 +517,35 @@ def _sentences(error: ValidationError) -> Iterator[str]:
         elif detail["type"] == "missing":
             yield f"{key} is missing."
         else:
-            message = detail["msg"].removeprefix("Value error, ").rstrip(".")
+            message = _in_our_words(key, detail["type"], detail["msg"])
             yield f"{key}: {message}." if key else f"{message}."
+
+
+_WORDS = {
+    "tuple_type": 'must be a list, such as ["…", "…"]',
+    "bool_type": "must be true or false",
+    "bool_parsing": "must be true or false",
+    "int_type": "must be a whole number",
+    "int_parsing": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "float_type": "must be a number",
+    "float_parsing": "must be a number",
+    "string_type": "must be a text in quotes",
+    "path_type": "must be a path in quotes",
+    "string_too_short": "must not be empty",
+    "byte_size": 'must be a size, such as "50MiB"',
+    "byte_size_unit": 'must be a size, such as "50MiB"',
+}
+"""What a library says of a wrong value, by its type, as people say it."""
+
+
+def _in_our_words(key: str, kind: str, message: str) -> str:
+    if key == "watch" and kind in ("tuple_type", "too_short"):
+        return "must be written as [[watch]], in two pairs of brackets, once for each drop folder"
+    if kind in ("model_type", "model_attributes_type"):
+        return f"must be a table, written as [{key}]"
+    plain = message.removeprefix("Value error, ").rstrip(".")
+    return _WORDS.get(kind, plain.replace("Input should be", "must be"))
 
 
 def _dotted(location: list[str]) -> str:

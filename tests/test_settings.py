@@ -63,6 +63,33 @@ def test_example_names_every_setting_with_its_default(tmp_path: Path) -> None:
         (SMALLEST + '[upload]\ntimetable = [["8", 0]]\n', ["upload.timetable", "08:00"]),
         (SMALLEST.replace("[[", 'lookup_path = "/x"\n[[', 1), ["server.lookup_path", "{upload_id}"]),
         ("[server]\n", ["server.base_url is missing", "watch is missing"]),
+        (SMALLEST.replace("omr.example.org", "omr example"), ["server.base_url", "web address"]),
+        (SMALLEST.replace("omr.example.org", "omr.example.org:70000"), ["server.base_url", "web address"]),
+        (SMALLEST.replace("omr.example.org", "omr.example.org:https"), ["server.base_url", "web address"]),
+        (SMALLEST.replace("omr.example.org", "[::1"), ["server.base_url", "web address"]),
+        (SMALLEST.replace("omr.example.org", ".."), ["server.base_url", "web address"]),
+        (SMALLEST.replace("/api", "/api\\n"), ["server.base_url", "web address"]),
+        (SMALLEST.replace("/api", "/api?tenant=1"), ["server.base_url", "'?'"]),
+        (SMALLEST.replace("omr.", "me:pw@omr."), ["server.base_url", "user name"]),
+        (SMALLEST.replace("[[watch]]", "[watch]"), ["watch: must be written as [[watch]]"]),
+        ("watch = []\n" + SMALLEST.split("[[")[0], ["watch: must be written as [[watch]]"]),
+        ('server = "x"\n[[watch]]\ndrop = "/a/b"\n', ["server: must be a table"]),
+        (SMALLEST.replace("[[", "read_timeout = inf\n[[", 1), ["server.read_timeout"]),
+        (SMALLEST.replace("[[", "connect_timeout = 1e300\n[[", 1), ["server.connect_timeout"]),
+        (SMALLEST.replace("[[", "read_timeout = nan\n[[", 1), ["server.read_timeout"]),
+        (SMALLEST + "give_up_seconds = inf\n", ["watch.give_up_seconds"]),
+        (SMALLEST + "profile_id = true\n", ["watch.profile_id: must be a number"]),
+        (SMALLEST + "profile_id = 99999999999999999999\n", ["watch.profile_id"]),
+        (SMALLEST + 'profile_id = "three"\n', ["watch.profile_id: must be a whole number"]),
+        (SMALLEST + "[split]\nmax_sheets = true\n", ["split.max_sheets: must be a number"]),
+        (SMALLEST + 'recursive = "maybe"\n', ["watch.recursive: must be true or false"]),
+        (SMALLEST + 'ignore = "*.part"\n', ["watch.ignore: must be a list"]),
+        (SMALLEST + 'done = "/srv/a\\u0000b"\n', ["watch.done", "NUL"]),
+        (SMALLEST + 'done = ""\n', ["watch.done: must be an absolute path, not ''"]),
+        (SMALLEST + '[queue]\npath = "queue.db"\n', ["queue.path: must be an absolute path"]),
+        (SMALLEST + '[summary]\npath = "s.jsonl"\n', ["summary.path: must be an absolute path"]),
+        (SMALLEST + '[processing]\nbusy_field = ""\n', ["processing.busy_field: must not be empty"]),
+        (SMALLEST + '[upload]\ntimetable = [["08:00", 1], ["08:00", 2]]\n', ["08:00 twice"]),
         ("[server\n", ["not valid TOML"]),
     ],
 )
@@ -89,3 +116,36 @@ def test_token_is_in_no_text(tmp_path: Path) -> None:
     with pytest.raises(ConfigProblem) as caught:
         loaded(tmp_path, SMALLEST.replace("[[watch]]", 'token = "geheim"\ntokn = "geheim"\n[[watch]]'))
     assert "geheim" not in caught.value.sentence()
+
+
+def test_no_sentence_is_a_librarys(tmp_path: Path) -> None:
+    """Types are said in the words of people who write TOML, not of those who write Python."""
+    for line in (
+        "recursive = 5",
+        "ignore = 5",
+        "notes = 5.5",
+        "drop = 5",
+        "settle_seconds = []",
+        "name = {}",
+    ):
+        text = SMALLEST if not line.startswith("drop") else SMALLEST.replace("drop =", "done =")
+        with pytest.raises(ConfigProblem) as caught:
+            loaded(tmp_path, f"{text}{line}\n")
+        for word in ("Input", "tuple", "dictionary", "instance", "parse"):
+            assert word not in caught.value.summary
+
+
+def test_a_byte_order_mark_is_no_mistake(tmp_path: Path) -> None:
+    """Some editors begin each file with one."""
+    file = tmp_path / "config.toml"
+    file.write_bytes(b"\xef\xbb\xbf" + SMALLEST.encode())
+    assert load(file).server.base_url == "https://omr.example.org/api"
+
+
+def test_a_variable_that_is_no_json_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The section, and what its variables begin with."""
+    monkeypatch.setenv("OMRWATCHD_UPLOAD__TIMETABLE", "08:00")
+    with pytest.raises(ConfigProblem) as caught:
+        loaded(tmp_path, SMALLEST)
+    assert "OMRWATCHD_UPLOAD…" in caught.value.summary
+    assert "Source" not in caught.value.sentence()

@@ -23,7 +23,7 @@ _USER_AND_PASSWORD = re.compile(r"(?<=://)[^/@]+@")
 
 def effective(settings: Settings, file: Path) -> str:
     """All settings as TOML that can be loaded again, but for the secrets."""
-    written = tomllib.loads(file.read_text(encoding="utf-8"))
+    written = tomllib.loads(file.read_text(encoding="utf-8-sig"))
     lines = [
         f"# The configuration {file} is good. Each setting, and where it comes from:",
         "# default, file, or the variable of the environment that gives it.",

@@ -18,12 +18,18 @@ def explain(settings: Settings, views: Views, path: bytes) -> str:
     filed_in = [] if watch is None else [os.fsencode(watch.done_folder), os.fsencode(watch.failed_folder)]
     about, worker = views.about(path, filed_in), views.snapshot().worker
     if about.job is not None and (about.job.filed_at is None or not os.path.lexists(path)):
-        return _of_job(about, about.job, worker)
+        return _of_job(about, about.job, worker) + _place_of(about.job)
     if about.arriving is not None:
         return f"{name} is not queued yet: {_of_arriving(watch, about.arriving)}{_of_daemon(worker)}"
     if about.job is not None and about.job.path == path:
         return _of_job(about, about.job, worker)
     return _unknown(settings, watch, path, name, worker)
+
+
+def _place_of(job: Job) -> str:
+    if job.filed_at is None or not os.path.lexists(job.path):
+        return ""
+    return f" It lies in {display_name(os.path.dirname(job.path))} now."
 
 
 def _of_arriving(watch: Watch | None, file: Arriving) -> str:

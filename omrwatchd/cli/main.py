@@ -5,10 +5,12 @@ from __future__ import annotations
 import gc
 import json
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
@@ -52,7 +54,7 @@ def options(
             "--config",
             "-c",
             help="The configuration; else $OMRWATCHD_CONFIG, else /etc/omrwatchd/config.toml.",
-            dir_okay=False,
+            readable=False,  # what is wrong with it, `load` says in a sentence
         ),
     ] = None,
     version: Annotated[
@@ -69,6 +71,7 @@ def run(
     ] = False,
 ) -> None:
     """Run the daemon: watch the folders, deliver what is dropped there."""
+    signal.signal(signal.SIGTERM, _leave)  # until the daemon listens itself: a stop is no failure
     from omrwatchd.ops import logs
     from omrwatchd.service import Daemon
 
@@ -294,14 +297,23 @@ def receiver(
         from omrwatchd.receiver.server import serve
     except ImportError as error:
         _needs_extra(error)
-    serve(
-        directory,
-        token,
-        host,
-        port,
-        control,
-        ready=lambda base_url: print(f"listening on {base_url}", flush=True),
-    )
+    if not token.strip():
+        raise Problem("usage_token", "--token is empty.", "Clients must show one: name any word.")
+    try:
+        serve(
+            directory,
+            token,
+            host,
+            port,
+            control,
+            ready=lambda base_url: print(f"listening on {base_url}", flush=True),
+        )
+    except OSError as error:
+        raise Problem(
+            "receiver_failed",
+            f"The receiver can't work in {directory} and listen on {host}:{port}: {error.strerror or error}.",
+            "Check --dir, --host and --port.",
+        ) from None
 
 
 @app.command(epilog="Example: omrwatchd demo --keep")
@@ -314,6 +326,10 @@ def demo(
     except ImportError as error:
         _needs_extra(error)
     raise typer.Exit(run_demo(keep))
+
+
+def _leave(_number: int, _frame: FrameType | None) -> NoReturn:
+    raise typer.Exit(0)
 
 
 def _needs_extra(error: ImportError) -> NoReturn:

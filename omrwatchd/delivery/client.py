@@ -33,7 +33,7 @@ class RequestLost(Exception):
     def __init__(self, how: Lost, detail: str, *, stale: bool = False) -> None:
         super().__init__(detail)
         self.how = how
-        self.detail = detail
+        self.detail = detail.rstrip(".")
         self.stale = stale
         """It was on a kept connection, which the server may have closed already."""
 
@@ -168,7 +168,7 @@ class _PoolTransport(httpx.BaseTransport):
 
     def __init__(self, server: Server, concurrency: int, network: httpcore.NetworkBackend) -> None:
         options: dict[str, Any] = {
-            "ssl_context": _tls(server),
+            "ssl_context": tls_context(server),
             "max_connections": concurrency + 2,
             "max_keepalive_connections": concurrency + 2,
             "keepalive_expiry": KEEPALIVE_SECONDS,
@@ -186,7 +186,7 @@ class _PoolTransport(httpx.BaseTransport):
             parts = httpx.URL(proxy)
             login = (parts.username, parts.password) if parts.username else None
             bare = str(parts.copy_with(username=None, password=None))
-            to_proxy = _tls(server) if parts.scheme == "https" else None
+            to_proxy = tls_context(server) if parts.scheme == "https" else None
             self._pool = httpcore.HTTPProxy(bare, proxy_auth=login, proxy_ssl_context=to_proxy, **options)
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
@@ -224,8 +224,11 @@ class _AnswerStream(httpx.SyncByteStream):
         self._answer.close()
 
 
-def _tls(server: Server) -> ssl.SSLContext:
-    """The system's trusted authorities, or server.ca_file alone, with our certificate when one is set."""
+def tls_context(server: Server) -> ssl.SSLContext:
+    """The system's trusted authorities, or server.ca_file alone, with our certificate when one is set.
+
+    Raises Problem, naming the setting.
+    """
     try:
         context = ssl.create_default_context(cafile=None if server.ca_file is None else str(server.ca_file))
     except (OSError, ssl.SSLError) as error:

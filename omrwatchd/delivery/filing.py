@@ -80,7 +80,7 @@ class Filing:
         if os.path.dirname(job.path) == folder:
             return job.path
         os.makedirs(folder, mode=0o770, exist_ok=True)
-        target = self._reserve(folder, job)
+        target = self._reserve(folder, job, delivered=delivered)
         try:
             _move(job.path, target, self.sign)
         except OSError:
@@ -88,13 +88,14 @@ class Filing:
             raise
         return target
 
-    def _reserve(self, folder: bytes, job: Job) -> bytes:
+    def _reserve(self, folder: bytes, job: Job, *, delivered: bool) -> bytes:
         """Make an empty file (or folder) of ours under a free name; a rename onto it overwrites nothing.
 
         The name is committed before it is taken: after a crash between the two it is known for ours.
         """
         name, now = os.path.basename(job.path), self._clock.now()
-        for candidate in (_fitting(name), _renamed(name, job, now, 0), _renamed(name, job, now, 1)):
+        own = name if delivered else _fitting(name)
+        for candidate in (own, _renamed(name, job, now, 0), _renamed(name, job, now, 1)):
             target = os.path.join(folder, candidate)
             if os.path.lexists(target):
                 if target == job.filing_target and _is_empty(target):
@@ -168,7 +169,14 @@ def _fitting(stem: bytes, end: bytes = b"") -> bytes:
     """Shortened where needed, so that the error text beside it has a name as well."""
     if not end:
         stem, end = os.path.splitext(stem)
-    return stem[: NAME_MAX - len(end) - len(ERROR_SUFFIX)] + end
+    return _cut(stem, NAME_MAX - len(end) - len(ERROR_SUFFIX)) + end
+
+
+def _cut(name: bytes, length: int) -> bytes:
+    """At most ``length`` bytes of it, and no half of a UTF-8 character at the end."""
+    while length < len(name) and length > 0 and name[length] & 0xC0 == 0x80:
+        length -= 1
+    return name[:length]
 
 
 def _nobody_listens() -> None:
@@ -251,6 +259,8 @@ def _sync_folder(folder: bytes) -> None:
 
 def _remove_error_text(path: bytes) -> None:
     """Our own text about a failure that a retry has mended."""
+    if len(os.path.basename(path) + ERROR_SUFFIX) > NAME_MAX:
+        return  # nothing can have that name: such a file was filed under a shorter one
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path + ERROR_SUFFIX)
 
@@ -268,7 +278,7 @@ def write_error_text(job: Job, target: bytes, now: float) -> None:
         lines += ["", f"Already delivered as batch: {', '.join(job.batch_ids)}"]
     lines += ["", f"Id: {job.id}   Code: {job.problem.code}   Time: {when}", ""]
     path = target + ERROR_SUFFIX
-    partial = os.path.join(os.path.dirname(path), b"." + os.path.basename(path)[: NAME_MAX - 5] + b".tmp")
+    partial = os.path.join(os.path.dirname(path), b"." + _cut(os.path.basename(path), NAME_MAX - 5) + b".tmp")
     with open(partial, "w", encoding="utf-8", errors="backslashreplace") as file:
         file.write("\n".join(lines))
         file.flush()

@@ -11,6 +11,7 @@ from omrwatchd.delivery.retry import Failed
 from omrwatchd.errors import Problem
 from omrwatchd.lifecycle import Died, Service
 from omrwatchd.model import Job, WorkerState
+from omrwatchd.queue.store import duplicate
 from omrwatchd.sheets.source import SourceChanged
 
 CONTROL_SECONDS = 1.0
@@ -147,6 +148,9 @@ class Worker(Service):
 
     def _deliver(self, job: Job) -> None:
         """Have a job delivered, and draw the consequences of however that ends."""
+        if (earlier := self._delivered_meanwhile(job)) is not None:
+            self._tools.closing.fail(job, duplicate(job.name, earlier))
+            return
         try:
             problem = JobDelivery(self._tools, self._desk, job).run()
             job = self._store.job(job.id)
@@ -166,6 +170,17 @@ class Worker(Service):
                 self._tools.closing.source_gone(self._store.job(job.id))
             else:
                 self._store.give_back(self._store.job(job.id), attempted=False)
+
+    def _delivered_meanwhile(self, job: Job) -> Job | None:
+        """The job by which the same content was delivered since this one was queued.
+
+        Intake refuses what was delivered before; of copies that waited together, or of a file that was
+        renamed while it was sent, the first alone goes out.
+        """
+        begun = any(part.batch_id is not None or part.final_sent_at is not None for part in job.parts)
+        if job.fingerprint is None or begun or self._tools.settings.queue.duplicates == "upload":
+            return None
+        return self._store.delivered_before(job.fingerprint, since=job.created_at)
 
     def _draw_consequence(self, job: Job, fault: Fault) -> None:
         if fault.kind is Kind.FILE and self._away(job.watch) is None:  # it could not even be opened

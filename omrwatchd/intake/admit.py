@@ -11,6 +11,7 @@ from omrwatchd.intake.route import Route, check_count, read_sidecar, route
 from omrwatchd.intake.scan import Found
 from omrwatchd.model import Identity, Job, NewJob, UploadType, display_name
 from omrwatchd.queue.store import Store
+from omrwatchd.queue.store import duplicate as duplicate
 from omrwatchd.settings import Settings, Watch
 from omrwatchd.sheets.companions import marker_of, read_beside
 
@@ -46,15 +47,6 @@ class NotWhole:
 
 
 Outcome = Admitted | Refused | NotYet | NotWhole
-
-
-def duplicate(name: str, earlier: Job) -> Problem:
-    """What is said of a content that was delivered before."""
-    return Problem(
-        "duplicate",
-        f"{name} was delivered before, as {earlier.name} (batch {', '.join(earlier.batch_ids)}).",
-        "Nothing is owed if it is the same exam; else scan it again.",
-    )
 
 
 class Admission:

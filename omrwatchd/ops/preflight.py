@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from omrwatchd.delivery.client import tls_context
 from omrwatchd.delivery.credentials import read_token
 from omrwatchd.delivery.login import read_password
 from omrwatchd.errors import Problem
@@ -19,6 +20,7 @@ def problems(settings: Settings) -> list[Problem]:
     found = [*_token(settings), *tls_files(settings)]
     for number, watch in enumerate(settings.watch):
         found += _folders(watch, "watch" if number == 0 else f"watch[{number}]")
+    found += joined(settings.watch)
     found += file_place("queue.path", settings.queue_file)
     found += on_network("queue.path", settings.queue_file)
     found += file_place("summary.path", settings.summary_file)
@@ -51,6 +53,11 @@ def tls_files(settings: Settings) -> Iterator[Problem]:
         file: Path | None = getattr(server, key)
         if file is not None and not (file.is_file() and os.access(file, os.R_OK)):
             yield Problem("file_unreadable", f"server.{key} {file} is no readable file.", "Check its path.")
+            return
+    try:
+        tls_context(server)
+    except Problem as problem:
+        yield problem
 
 
 def _folders(watch: Watch, key: str) -> Iterator[Problem]:
@@ -78,6 +85,20 @@ def nested(watch: Watch, key: str) -> Iterator[Problem]:
                 f"{key}.drop {watch.drop} and {key}.{name} {folder} lie inside one another.",
                 "Put them side by side.",
             )
+
+
+def joined(watches: Sequence[Watch]) -> Iterator[Problem]:
+    """Two drop folders that are one, or lie in one another, by a link: each file would be two watches'."""
+    for number, watch in enumerate(watches):
+        for other in watches[:number]:
+            one, two = watch.drop.resolve(), other.drop.resolve()
+            if one.is_relative_to(two) or two.is_relative_to(one):
+                yield Problem(
+                    "folders_nested",
+                    f"watch[{number}].drop {watch.drop} and the drop folder {other.drop} of {other.name!r} "
+                    "are one folder, or lie inside one another.",
+                    "Give each [[watch]] a drop folder of its own.",
+                )
 
 
 def _writable(key: str, folder: Path) -> Iterator[Problem]:

@@ -125,6 +125,8 @@ class Control:
             summary_at=None,
             **problem_columns(None),
         )
+        if force:  # what was delivered before this moment is known, and wanted once more
+            _set(connection, job.id, created_at=self._clock.now())
         missing = [part.id for part in job.parts if part.batch_id is None]
         connection.execute(delete(chunks).where(chunks.c.part_id.in_(missing)))
         connection.execute(

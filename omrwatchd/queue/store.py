@@ -45,6 +45,15 @@ class WaitingFile:
     was_reset: bool = False
 
 
+def duplicate(name: str, earlier: Job) -> Problem:
+    """What is said of a content that was delivered before."""
+    return Problem(
+        "duplicate",
+        f"{name} was delivered before, as {earlier.name} (batch {', '.join(earlier.batch_ids)}).",
+        "Nothing is owed if it is the same exam; else scan it again.",
+    )
+
+
 def gone(job: Job) -> Problem:
     """What is said of a file that was taken away while it waited."""
     summary = f"{job.name} was removed before it was delivered."
@@ -143,13 +152,16 @@ class Store:
             raise AlreadyQueued(job.name) from error
         return job_id
 
-    def delivered_before(self, fingerprint: str) -> Job | None:
-        """The latest delivered job of the same content, whatever its name was."""
+    def delivered_before(self, fingerprint: str, since: float = 0.0) -> Job | None:
+        """The latest delivered job of the same content, whatever its name was.
+
+        ``since`` (seconds since the epoch) leaves out what was delivered before that.
+        """
         with self._reader.begin() as connection:
             found = read_jobs(
                 connection,
                 jobs.c.fingerprint == fingerprint,
-                jobs.c.delivered_at.is_not(None),
+                jobs.c.delivered_at >= since,
                 order=(jobs.c.delivered_at.desc(),),
                 limit=1,
             )

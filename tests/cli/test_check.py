@@ -12,7 +12,8 @@ from omrwatchd.settings import Settings, load
 
 CONFIG = """
 [server]
-base_url = "https://me:pa55word@omr.example.org/api"
+base_url = "https://omr.example.org/api"
+proxy = "http://me:pa55word@proxy.example.org:3128"
 token = "t0p-s3cret"
 [upload]
 chunk_size = "1500000"

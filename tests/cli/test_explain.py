@@ -175,3 +175,24 @@ def test_folders_of_pictures_are_what_counts_where_pictures_are_dropped(said: Sa
     write_zip(drop / "a.zip")
     assert said(drop / "room" / "1.jpg", **pictures).startswith("room has not been seen yet")
     assert "only folders of pictures count" in said(drop / "a.zip", **pictures)
+
+
+def test_a_file_that_has_gone_its_way_is_found_by_its_old_place(drop: Path, tmp_path: Path) -> None:
+    """Asked for at its old place after the delivery, it says where the file went, and as which batch."""
+    watches = (Watch(drop=drop),)
+    settings = Settings(server={"base_url": "http://127.0.0.1:9"}, watch=watches)  # type: ignore
+    engine = open_database(tmp_path / "queue.db", create=True)
+    store = Store(engine, SystemClock())
+    path = write_zip(drop / "a.zip")
+    size = path.stat().st_size
+    identity = Identity(size, path.stat().st_mtime_ns, path.stat().st_ino)
+    part = NewPart("a.zip", 3, size, stop_sheet=3)
+    store.admit(NewJob(os.fsencode(path), "a.zip", "default", identity, sheets=3, parts=(part,)))
+    job = store.claim("w")
+    assert job is not None
+    Ledger(engine, engine, SystemClock()).batch_created(job.parts[0], "batch-7")
+    (tmp_path / "done").mkdir()
+    path.rename(tmp_path / "done" / "a.zip")
+    store.filed(store.job(job.id), os.fsencode(tmp_path / "done" / "a.zip"))
+    words = explain(settings, Views(tmp_path / "queue.db", SystemClock()), os.fsencode(path))
+    assert words == f"a.zip was delivered as batch batch-7. It lies in {tmp_path / 'done'} now."

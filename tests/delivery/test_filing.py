@@ -113,3 +113,35 @@ def test_sidecar_and_marker_follow_their_zip(receiver: Receiver, open_station: O
             ["scan.zip", name, f"{name}.toml", f"{name}.done"]
         )
         assert os.listdir(station.folder / "drop") == []
+
+
+LONG_NAMES = ["x" * 251 + ".zip", "ü" * 125 + ".zip", "x" * 241 + ".zip"]
+
+
+@pytest.mark.parametrize("name", LONG_NAMES)
+def test_delivered_file_keeps_the_longest_name(
+    receiver: Receiver, open_station: OpenStation, name: str
+) -> None:
+    """A name that leaves no room for `.error.txt` is filed at once and whole: done/ holds no error texts."""
+    with open_station() as station:
+        job = station.ends(station.drop(name), Status.COMPLETED)
+        assert os.path.basename(os.fsdecode(job.path)) == name
+        assert os.listdir(station.folder / "done") == [name]
+        assert not station.announced(events.FilingDelayed)
+    assert [batch.filename for batch in receiver.batches] == [name]
+
+
+@pytest.mark.parametrize("name", LONG_NAMES)
+def test_failed_file_of_the_longest_name_has_its_text(
+    receiver: Receiver, open_station: OpenStation, name: str
+) -> None:
+    """In failed/ it is shortened so that the text beside it has a name, and no character is cut in two."""
+    receiver.add_fault(Fault(match="upload", action="status", status=422, message="bad scan", times=1))
+    with open_station() as station:
+        job = station.ends(station.drop(name), Status.ERROR)
+        [zip_name, text_name] = sorted(os.listdir(station.folder / "failed"), key=len)
+        assert text_name == f"{zip_name}.error.txt"
+        assert zip_name.endswith(".zip")
+        assert name.startswith(zip_name.removesuffix(".zip"))
+        zip_name.encode()  # no half of a character, which would be a surrogate here
+        assert station.job(job).filing_problem is None

@@ -280,3 +280,57 @@ def test_folder_that_can_not_be_written_is_named(machine: Machine) -> None:
         assert "Traceback" not in result.stderr
     finally:
         shutil.rmtree(open_folder)
+
+
+def test_sigterm_while_it_still_starts_is_a_clean_stop(machine: Machine) -> None:
+    """A stop before the daemon is up ends it with 0, too: here while it reads its configuration."""
+    config = machine.folder / "config.toml"
+    config.unlink()
+    os.mkfifo(config)
+    process = machine.start()
+
+    def being_read() -> int | None:
+        try:
+            return os.open(config, os.O_WRONLY | os.O_NONBLOCK)
+        except OSError:  # ENXIO: nobody reads yet
+            return None
+
+    writer = until(being_read)
+    try:
+        assert machine.stop(process) == 0
+    finally:
+        os.close(writer)
+    assert (machine.folder / "log.jsonl").read_text() == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "sentence"),
+    [
+        (["--dir", "/proc/none", "--token", "t", "--port", "0"], 1, "/proc/none"),
+        (["--dir", "{folder}", "--token", " ", "--port", "0"], 2, "--token is empty"),
+        (["--dir", "{folder}", "--token", "t", "--host", "203.0.113.1", "--port", "0"], 1, "203.0.113.1"),
+    ],
+)
+def test_receiver_that_can_not_work_says_so(
+    machine: Machine, words: list[str], code: int, sentence: str
+) -> None:
+    """A folder, a token or an address that can't be used: one sentence, no traceback."""
+    result = machine.call("receiver", *(word.format(folder=machine.folder / "r") for word in words))
+    assert result.returncode == code
+    assert sentence in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("kind", ["folder", "unreadable"])
+def test_config_that_is_no_readable_file_is_one_sentence(machine: Machine, kind: str) -> None:
+    """A folder in its place (or none that can be read) is said as every other mistake is."""
+    config = machine.folder / "config.toml"
+    config.unlink()
+    config.mkdir()
+    if kind == "unreadable":
+        config.rmdir()
+        config.symlink_to(config)
+    result = machine.call("status")
+    assert result.returncode == 2
+    assert f"The configuration {config} can't be read" in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from omrwatchd.ops.preflight import on_network
+from omrwatchd.ops.preflight import on_network, problems
+from omrwatchd.settings import load
 
 TABLE = b"21 1 8:1 / / rw - ext4 /dev/sda1 rw\n35 21 0:40 / /mnt/share rw - cifs //nas/scans rw\n"
 
@@ -14,3 +15,36 @@ def test_queue_on_a_network_file_system_is_refused() -> None:
     assert "cifs" in problem.summary
     assert "/mnt/share/queue.db" in problem.summary
     assert not list(on_network("queue.path", Path("/var/lib/omrwatchd/queue.db"), TABLE))
+
+
+def sentences(folder: Path, text: str) -> list[str]:
+    file = folder / "config.toml"
+    file.write_text(f'[server]\nbase_url = "https://omr.example.org/api"\ntoken = "t"\n{text}')
+    return [problem.summary for problem in problems(load(file))]
+
+
+def test_a_certificate_file_that_is_none_is_named_before_the_start(tmp_path: Path) -> None:
+    """It is there and can be read, but nothing in it is a certificate."""
+    (tmp_path / "ca.pem").write_text("no certificate")
+    (tmp_path / "drop").mkdir()
+    text = f'ca_file = "{tmp_path}/ca.pem"\n[[watch]]\ndrop = "{tmp_path}/drop"\n'
+    [sentence] = sentences(tmp_path, text)
+    assert sentence.startswith(f"server.ca_file {tmp_path}/ca.pem can't be used")
+
+
+def test_drop_folders_joined_by_a_link_are_refused(tmp_path: Path) -> None:
+    """Each file would be delivered by both watches; the settings alone can't see that."""
+    (tmp_path / "drop").mkdir()
+    (tmp_path / "other").symlink_to(tmp_path / "drop")
+    text = f"""
+[[watch]]
+name = "one"
+drop = "{tmp_path}/drop"
+[[watch]]
+name = "two"
+drop = "{tmp_path}/other"
+done = "{tmp_path}/done2"
+failed = "{tmp_path}/failed2"
+"""
+    [sentence] = sentences(tmp_path, text)
+    assert sentence.startswith(f"watch[1].drop {tmp_path}/other and the drop folder {tmp_path}/drop of 'one'")

@@ -1,0 +1,76 @@
+"""The same content twice in the queue: admitted both before either was delivered."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+from omrwatchd import events
+from omrwatchd.model import Identity, Job, NewJob, NewPart, Status
+from omrwatchd.queue.control import opened_control
+from omrwatchd.receiver import Fault, Receiver
+from tests.delivery.conftest import OpenStation, Station
+from tests.waiting import HurriedClock, until
+
+
+def copy_of(station: Station, job: Job, name: str) -> Job:
+    """A copy of a queued file, queued as well."""
+    path = station.folder / "drop" / name
+    shutil.copy(os.fsdecode(job.path), path)
+    found = path.stat()
+    new = NewJob(
+        path=os.fsencode(path),
+        name=name,
+        watch=job.watch,
+        identity=Identity(found.st_size, found.st_mtime_ns, found.st_ino),
+        sheets=job.sheets,
+        fingerprint=job.fingerprint,
+        parts=(NewPart(name, job.sheets, found.st_size, whole=True, stop_sheet=job.sheets),),
+    )
+    return station.store.job(station.store.admit(new))
+
+
+def test_of_copies_that_wait_together_one_is_delivered(receiver: Receiver, open_station: OpenStation) -> None:
+    """The others are duplicates that name its batch; they hold nothing up, and --force still sends one."""
+    with open_station(start=False) as station:
+        first = station.drop("a.zip")
+        copies = [copy_of(station, first, f"copy-{number}.zip") for number in range(4)]
+        last = station.drop("z.zip")
+        station.worker.start()
+        station.ends(first, Status.COMPLETED)
+        for copy in copies:
+            problem = station.ends(copy, Status.ERROR).problem
+            assert problem is not None
+            assert problem.code == "duplicate"
+            assert f"as a.zip (batch {receiver.batches[0].batch_id})" in problem.summary
+        station.ends(last, Status.COMPLETED)
+        assert [batch.filename for batch in receiver.batches] == ["a.zip", "z.zip"]
+        assert not station.announced(events.QueueHeld)
+        assert station.settings.queue.path is not None
+        with opened_control(station.settings.queue.path, HurriedClock()) as control:
+            control.retry(copies[0].id, force=True)
+        station.ends(copies[0], Status.COMPLETED)
+    assert [batch.filename for batch in receiver.batches] == ["a.zip", "z.zip", "copy-0.zip"]
+
+
+def test_copy_is_delivered_when_the_first_was_refused(receiver: Receiver, open_station: OpenStation) -> None:
+    """Only what became a batch makes a duplicate."""
+    receiver.add_fault(Fault(match="upload", action="status", status=422, message="not now", times=1))
+    with open_station(start=False) as station:
+        first = station.drop("a.zip")
+        copy = copy_of(station, first, "copy.zip")
+        station.worker.start()
+        station.ends(first, Status.ERROR)
+        station.ends(copy, Status.COMPLETED)
+    assert [batch.filename for batch in receiver.batches] == ["copy.zip"]
+
+
+def test_copies_are_all_delivered_where_that_is_wanted(receiver: Receiver, open_station: OpenStation) -> None:
+    """`queue.duplicates = "upload"` goes for those that wait together, too."""
+    with open_station(start=False, queue={"duplicates": "upload"}) as station:
+        first = station.drop("a.zip")
+        copy = copy_of(station, first, "copy.zip")
+        station.worker.start()
+        station.ends(first, Status.COMPLETED)
+        station.ends(copy, Status.COMPLETED)
+        until(lambda: len(receiver.batches) == 2)
