@@ -62,6 +62,9 @@ def measure(line: Line, size: int, rounds: int, folder: Path) -> None:
             "omrwatchd": lambda: daemon_run(usual, path),
             "omrwatchd, edge_chunk_size 1 MiB": lambda: daemon_run(small, path),
             "curl --parallel": lambda: curl(sink.tls, pieces, sink.ca, link.client),
+            "curl, the final chunk last": lambda: curl(
+                sink.tls, pieces, sink.ca, link.client, final_alone=True
+            ),
         }
         seconds: dict[str, list[float]] = {name: [] for name in ways}
         for number in range(rounds):
@@ -95,9 +98,10 @@ def main() -> None:
     parser.add_argument("--bytes", type=int, default=GIB)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--folder", type=Path, help="where the files are made; default: a temporary folder")
+    parser.add_argument("--line", type=int, nargs="*", choices=range(len(LINES)), default=range(len(LINES)))
     asked = parser.parse_args()
     needed()
-    for line in LINES:
+    for line in [LINES[number] for number in asked.line]:
         with tempfile.TemporaryDirectory(prefix="line-", dir=asked.folder) as folder:
             measure(line, asked.bytes, asked.rounds, Path(folder))
 

@@ -57,8 +57,10 @@ def cut(path: Path, folder: Path) -> list[Path]:
     return pieces
 
 
-def curl(base: str, pieces: list[Path], ca: Path, within: tuple[str, ...] = ()) -> float:
-    """Chunk 0, then all others, the last one among them."""
+def curl(
+    base: str, pieces: list[Path], ca: Path, within: tuple[str, ...] = (), *, final_alone: bool = False
+) -> float:
+    """Chunk 0, then all others, the final one among them, or when those are answered, as the API wants it."""
 
     def options(index: int) -> list[str]:
         final = "true" if index == len(pieces) - 1 else "false"
@@ -72,11 +74,13 @@ def curl(base: str, pieces: list[Path], ca: Path, within: tuple[str, ...] = ()) 
     general += ["-H", "Authorization: Bearer token", "--cacert", str(ca)]
     before = children_cpu()
     subprocess.run([*within, "curl", *general, *options(0)], check=True)
-    words: list[str] = []
-    for index in range(1, len(pieces)):
-        words += ["--next"] if words else ["--parallel", "--parallel-max", "4"]
-        words += [*general, *options(index)]
-    subprocess.run([*within, "curl", *words], check=True)
+    others = list(range(1, len(pieces)))
+    for group in [others[:-1], others[-1:]] if final_alone else [others]:
+        words: list[str] = []
+        for index in group:
+            words += ["--next"] if words else ["--parallel", "--parallel-max", "4"]
+            words += [*general, *options(index)]
+        subprocess.run([*within, "curl", *words], check=True)
     return children_cpu() - before
 
 

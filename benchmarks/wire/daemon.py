@@ -24,6 +24,7 @@ chunk_size = {chunk}
 path = "{folder}/state/queue.db"
 cooldown_seconds = {cooldown}
 duplicates = "upload"
+{queue}
 [summary]
 path = "{folder}/state/summary.jsonl"
 [log]
@@ -48,15 +49,24 @@ class Daemon:
         settle: float = 0.5,
         cooldown: float = 0,
         more: str = "",
+        queue: str = "",
         within: tuple[str, ...] = (),
     ) -> None:
+        """``more`` and ``queue``: further lines of the sections [upload] and [queue]."""
         self.folder = folder
         (folder / "drop").mkdir(parents=True, exist_ok=True)
         (folder / "token").write_text("token\n")
         trust = f'ca_file = "{ca}"' if base.startswith("https") else ""
         (folder / "config.toml").write_text(
             CONFIG.format(
-                base=base, folder=folder, ca=trust, chunk=chunk, more=more, cooldown=cooldown, settle=settle
+                base=base,
+                folder=folder,
+                ca=trust,
+                chunk=chunk,
+                more=more,
+                queue=queue,
+                cooldown=cooldown,
+                settle=settle,
             )
         )
         self._log = (folder / "log.jsonl").open("ab")
@@ -83,6 +93,15 @@ class Daemon:
                 sys.exit(f"{what} did not come; see {self.folder / 'log.jsonl'}")
             time.sleep(0.02)
 
+    def command(self, *words: str) -> str:
+        """One of the product's commands on this queue; what it printed."""
+        return subprocess.run(
+            [sys.executable, "-m", "omrwatchd", "--config", self.folder / "config.toml", *words],
+            check=True,
+            stdout=subprocess.PIPE,
+            text=True,
+        ).stdout
+
     def events(self, name: str) -> list[dict[str, Any]]:
         needle = f'"{name}"'
         with (self.folder / "log.jsonl").open() as log:
@@ -97,6 +116,12 @@ class Daemon:
         """Resident memory in MB, its peak since the last reset."""
         status = Path(f"/proc/{self.pid}/status").read_text()
         return next(int(line.split()[1]) / 1000 for line in status.splitlines() if line.startswith(key))
+
+    def writes(self) -> tuple[int, int]:
+        """Bytes that were made to go to a disk until now, and calls that write anywhere (proc_pid_io(5))."""
+        found = Path(f"/proc/{self.pid}/io").read_text().splitlines()
+        figures = {key: int(value) for key, value in (line.split(": ") for line in found)}
+        return figures["write_bytes"], figures["syscw"]
 
     def reset_peak(self) -> None:
         Path(f"/proc/{self.pid}/clear_refs").write_text("5")

@@ -28,7 +28,8 @@ static const double QUEUE_SECONDS = 0.05;
 typedef struct {
     double due;
     uint64_t order;
-    int length;
+    int length, on_the_line; /* 0: still held back by the cap of its connection */
+    double size;
     unsigned char *bytes;
 } Packet;
 
@@ -96,27 +97,51 @@ static int flow_of(const unsigned char *packet, int length) {
 
 static double later(double a, double b) { return a > b ? a : b; }
 
-static void take(Way *way, const unsigned char *bytes, int length) {
-    double at = now(), size = wire_bytes(bytes, length), leaves = at;
-    double *flow_free_at = &way->flow_free_at[flow_of(bytes, length)];
-    if (way->waiting == MOST || way->free_at - at > QUEUE_SECONDS || *flow_free_at - at > QUEUE_SECONDS) {
-        dropped++;
+static void drop(Packet *packet) {
+    dropped++;
+    free(packet->bytes);
+    free(packet);
+}
+
+/* From the cap of its connection to the line that all share, at its time: no connection holds up another. */
+static void enter(Way *way, Packet *packet) {
+    double at = packet->due;
+    if (way->waiting == MOST || way->free_at - at > QUEUE_SECONDS) {
+        drop(packet);
         return;
     }
-    if (flow_rate > 0) leaves = *flow_free_at = later(at, *flow_free_at) + size / flow_rate;
-    leaves = way->free_at = later(leaves - (flow_rate > 0 ? size / rate : 0), way->free_at) + size / rate;
-    Packet *packet = malloc(sizeof *packet);
-    packet->due = leaves + delay;
+    way->free_at = later(at, way->free_at) + packet->size / rate;
+    packet->due = way->free_at + delay;
+    packet->on_the_line = 1;
+    push(way, packet);
+}
+
+static void take(Way *way, const unsigned char *bytes, int length) {
+    Packet *packet = calloc(1, sizeof *packet);
+    double *flow_free_at = &way->flow_free_at[flow_of(bytes, length)];
+    packet->due = now();
+    packet->size = wire_bytes(bytes, length);
     packet->order = arrivals++;
     packet->length = length;
     packet->bytes = malloc(length);
     memcpy(packet->bytes, bytes, length);
-    push(way, packet);
+    if (flow_rate <= 0) {
+        enter(way, packet);
+    } else if (way->waiting == MOST || *flow_free_at - packet->due > QUEUE_SECONDS) {
+        drop(packet);
+    } else {
+        packet->due = *flow_free_at = later(packet->due, *flow_free_at) + packet->size / flow_rate;
+        push(way, packet);
+    }
 }
 
 static void deliver(Way *way) {
     while (way->waiting && way->heap[0]->due <= now()) {
         Packet *packet = pop(way);
+        if (!packet->on_the_line) {
+            enter(way, packet);
+            continue;
+        }
         if (write(way->to, packet->bytes, packet->length) < 0) dropped++;
         free(packet->bytes);
         free(packet);

@@ -16,10 +16,10 @@ BLOCK_SECONDS = 0.25
 """What a block should take at most: on a slow line they stay small."""
 
 
-def next_block(block: int, seconds: float) -> int:
+def next_block(block: int, seconds: float, largest: int = LARGEST_BLOCK) -> int:
     """How many bytes to hand over next, after ``block`` of them took so long. Pure."""
     wanted = block * 2 if seconds < BLOCK_SECONDS / 2 else block // 2 if seconds > BLOCK_SECONDS else block
-    return max(SMALLEST_BLOCK, min(LARGEST_BLOCK, wanted))
+    return max(SMALLEST_BLOCK, min(largest, wanted))
 
 
 class Body:
@@ -48,6 +48,8 @@ class Body:
         self._before_last = before_last
         self._limit = limit
         self._clock = clock
+        # what is copied into memory is copied in small pieces
+        self._largest = SMALLEST_BLOCK if request.makes_batch else LARGEST_BLOCK
         self.last_bytes_began = False
         """Whether the server may have the whole request."""
 
@@ -63,7 +65,7 @@ class Body:
             began = self._clock.monotonic()
             yield from self._pieces(request.offset + sent, length)
             sent += length
-            block = next_block(block, self._clock.monotonic() - began)
+            block = next_block(block, self._clock.monotonic() - began, self._largest)
             self._progress(sent)
         self._halt.check()
         self._source.check()

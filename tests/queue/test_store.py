@@ -4,7 +4,7 @@ import os
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from alembic.script import ScriptDirectory
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from sqlalchemy import Engine, create_engine, event, text
+from sqlalchemy import Engine, create_engine, event, inspect, text
 
 from omrwatchd.clock import SystemClock
 from omrwatchd.errors import Problem
@@ -75,6 +75,44 @@ def test_head_is_the_newest_migration() -> None:
     """schema.HEAD and migrations/ agree."""
     scripts = ScriptDirectory(str(Path(schema.__file__).parent / "migrations"))
     assert scripts.get_heads() == [schema.HEAD]
+
+
+def shape(engine: Engine) -> dict[str, Any]:
+    """All that the tables are made of but the order of their columns."""
+    inspector = inspect(engine)
+
+    def by_name(found: Sequence[Any]) -> list[Any]:
+        return sorted((str(sorted(each.items(), key=str)) for each in found), key=str)
+
+    return {
+        table: [
+            by_name([{**each, "type": str(each["type"])} for each in inspector.get_columns(table)]),
+            inspector.get_pk_constraint(table),
+            by_name(inspector.get_foreign_keys(table)),
+            by_name(inspector.get_unique_constraints(table)),
+            by_name(inspector.get_check_constraints(table)),
+        ]
+        for table in sorted(inspector.get_table_names())
+    }
+
+
+def test_new_database_is_what_the_migrations_make(engine: Engine, tmp_path: Path) -> None:
+    """It is made without them, for Alembic costs time and memory: nothing may be missing."""
+    config = Config()
+    config.set_main_option("script_location", str(Path(schema.__file__).parent / "migrations"))
+    migrated = create_engine(f"sqlite:///{tmp_path / 'migrated.db'}")
+    with migrated.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+    assert shape(engine) == shape(migrated)
+    with engine.connect() as new, migrated.connect() as old:
+        stamp = text("SELECT version_num FROM alembic_version")
+        assert new.execute(stamp).all() == old.execute(stamp).all()
+        indexes = text(
+            "SELECT name, sql FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL ORDER BY name"
+        )
+        assert new.execute(indexes).all() == old.execute(indexes).all()
+    migrated.dispose()
 
 
 def test_database_from_a_newer_version_is_refused(engine: Engine, file: Path) -> None:
