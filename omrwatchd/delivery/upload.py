@@ -29,7 +29,7 @@ from omrwatchd.delivery.wire import (
 )
 from omrwatchd.errors import Problem
 from omrwatchd.events import Announce
-from omrwatchd.model import Job, Part, display_name
+from omrwatchd.model import OUTCOME_UNKNOWN, Job, Part, display_name
 from omrwatchd.queue.ledger import Ledger
 from omrwatchd.settings import Upload
 from omrwatchd.sheets.pictures import FramedPictures, PictureSet
@@ -86,6 +86,7 @@ class PartUpload:
         self._last_body: Body | None = None
         self._absent = 0
         self._resending = False
+        self._final_was_taken = False
 
     def _framed(self, pictures: PictureSet) -> Source:
         names = [display_name(picture.name) for picture in pictures.entries]
@@ -118,8 +119,11 @@ class PartUpload:
                 return self._direct(request, tick) if request is not None else self._chunked(tick)
             except Failed as failure:
                 self._last_body = None
-                if failure.fault.kind is Kind.UNKNOWN and failure.fault is not unknown:
-                    unknown = failure.fault
+                fault = failure.fault
+                if fault.kind is Kind.SESSION and self._final_was_taken:
+                    fault = _forgotten_after_the_final_chunk(fault)
+                if fault.kind is Kind.UNKNOWN and fault is not unknown:
+                    unknown = fault
                     continue
                 unknown = None
                 self._prepare_again(failure)
@@ -146,6 +150,7 @@ class PartUpload:
         if answers[0] is not None:
             return answers[0]
         self._withdraw_intent()
+        self._final_was_taken = False
         self._absent += 1
         if self._absent >= ABSENT_AT_MOST:
             raise Failed(replace(unknown, kind=Kind.CHUNK))
@@ -293,6 +298,8 @@ class PartUpload:
             return body
 
         def on_retry(attempt: int, seconds: float, problem: Problem) -> None:
+            if request.makes_batch and self.awaits_last_answer:
+                self._final_was_taken = True
             self._road.announce(
                 events.ChunkRetried(
                     self._job.id, self.part.index, index, attempt, seconds, problem.code, problem.summary
@@ -347,9 +354,15 @@ def _batch_of(ack: Ack) -> str:
     return ack.batch_id
 
 
+def _forgotten_after_the_final_chunk(fault: Fault) -> Fault:
+    """The server failed over the whole file, and by now has no such upload: did it make the batch first?"""
+    summary = f"{fault.problem.summary} It had the whole file before, so the batch may exist."
+    return Fault(Kind.UNKNOWN, Problem(OUTCOME_UNKNOWN, summary, UNKNOWN_ADVICE))
+
+
 def _unknown_after_a_crash() -> Fault:
     problem = Problem(
-        "outcome_unknown",
+        OUTCOME_UNKNOWN,
         "The daemon ended while the server's last answer was awaited, so the batch may exist.",
         UNKNOWN_ADVICE,
     )

@@ -13,7 +13,18 @@ from sqlalchemy.exc import IntegrityError
 
 from omrwatchd.clock import Clock
 from omrwatchd.errors import Problem
-from omrwatchd.model import ACTIVE, FINAL, Arriving, Identity, IllegalMove, Job, NewJob, Status, check_move
+from omrwatchd.model import (
+    ACTIVE,
+    FINAL,
+    OUTCOME_UNKNOWN,
+    Arriving,
+    Identity,
+    IllegalMove,
+    Job,
+    NewJob,
+    Status,
+    check_move,
+)
 from omrwatchd.queue.database import Changes
 from omrwatchd.queue.rows import job_columns, problem_columns, read_jobs
 from omrwatchd.queue.schema import arriving, jobs, parts
@@ -46,6 +57,13 @@ class WaitingFile:
 
 def gone(job: Job) -> Problem:
     """What is said of a file that was taken away while it waited."""
+    if job.in_doubt:
+        summary = (
+            f"{job.name} was removed while the server's last answer was awaited, so the batch may exist."
+        )
+        return Problem(
+            OUTCOME_UNKNOWN, summary, "Look on the server; drop the file again if it is not there."
+        )
     summary = f"{job.name} was removed before it was delivered."
     return Problem("file_gone", summary, "Drop it again if it should be delivered.")
 
