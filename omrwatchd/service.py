@@ -14,6 +14,7 @@ from types import FrameType
 
 from omrwatchd import __version__, events
 from omrwatchd.clock import Clock, SystemClock
+from omrwatchd.delivery.absence import Absences
 from omrwatchd.delivery.client import Client
 from omrwatchd.delivery.closing import Closing
 from omrwatchd.delivery.credentials import Credentials
@@ -32,6 +33,7 @@ from omrwatchd.errors import Problem
 from omrwatchd.events import Announce, Hooks
 from omrwatchd.intake.lease import ignore_lease_signal
 from omrwatchd.intake.loop import Intake
+from omrwatchd.intake.presence import Presence
 from omrwatchd.lifecycle import Died
 from omrwatchd.ops import logs
 from omrwatchd.ops.attendants import attendants
@@ -228,6 +230,7 @@ def delivery(
         limit=RateLimit(settings.upload, clock),
         last_answer=LastAnswer(client, credentials, clock, settings.server.lookup_path),
     )
+    places = {watch.name: Presence(os.fsencode(watch.drop)) for watch in settings.watch}
     filing = Filing(store, clock, settings.watch_named)
     tools = Tools(
         settings=settings,
@@ -237,6 +240,7 @@ def delivery(
         gate=ProcessingGate(client, credentials, settings.processing),
         probe=Probe(client, credentials, settings.server.probe_path),
         closing=Closing(store, filing, SummaryLog(settings.summary_file), clock, announce),
+        absences=Absences(lambda watch: places[watch].why_lost() if watch in places else None, clock),
         clock=clock,
     )
     try:

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import TypeVar
 
 from omrwatchd import events
 from omrwatchd.clock import Clock
+from omrwatchd.delivery.absence import Absences
 from omrwatchd.delivery.closing import Closing
 from omrwatchd.delivery.faults import Fault, Kind
 from omrwatchd.delivery.halt import Halt, Halted, Why
 from omrwatchd.delivery.hold import Probe
+from omrwatchd.delivery.lanes import Lanes
 from omrwatchd.delivery.opening import JobFile, JobFolder, opened
 from omrwatchd.delivery.processing import ProcessingGate
 from omrwatchd.delivery.retry import Failed
@@ -24,6 +27,8 @@ from omrwatchd.queue.workers import WorkerRow
 from omrwatchd.settings import Settings
 from omrwatchd.sheets.pictures import PictureSet
 from omrwatchd.sheets.source import Source
+
+T = TypeVar("T")
 
 _OF_THE_WAY = frozenset({Kind.OUTAGE, Kind.CREDENTIALS, Kind.MISCONFIGURED})
 """No file is to blame for these: the queue is held."""
@@ -40,6 +45,7 @@ class Tools:
     gate: ProcessingGate
     probe: Probe
     closing: Closing
+    absences: Absences
     clock: Clock
 
 
@@ -76,6 +82,7 @@ class JobDelivery:
             Halted: ended from outside; what was acknowledged is kept.
             SourceChanged: the file is not what it was.
             FileNotFoundError: it was taken away.
+            OSError: it can't be read.
         """
         self._heed_operator()
         # what is delivered in full needs only filing: its file may be gone from where it was
@@ -108,7 +115,7 @@ class JobDelivery:
             raise Failed(fault)
         if fault.kind is not Kind.CHUNK:
             return fault.problem
-        if not self._tools.probe.answers(Kind.OUTAGE):
+        if not self._attended(lambda: self._tools.probe.answers(Kind.OUTAGE)):
             raise Failed(Fault(Kind.OUTAGE, fault.problem))
         failures = self._store.job(self._job.id).failures + 1
         if failures < self._tools.settings.queue.max_attempts:
@@ -155,18 +162,23 @@ class JobDelivery:
 
     def _pass_gate(self, part: Part) -> None:
         """Have the batch processed; wait while the server's OMR queue is busy."""
-        gate = self._tools.gate
-        if not gate.enabled or part.started_at is not None or part.batch_id is None:
+        gate, batch_id = self._tools.gate, part.batch_id
+        if not gate.enabled or part.started_at is not None or batch_id is None:
             return
         told: str | None = None
-        while (reason := gate.try_start(part.batch_id)) is not None:
+        while (reason := self._attended(lambda: gate.try_start(batch_id))) is not None:
             if reason != told:
-                self._announce(events.ProcessingBusy(self._job.id, part.batch_id, reason))
+                self._announce(events.ProcessingBusy(self._job.id, batch_id, reason))
                 told = reason
             self._desk.show(WorkerState.PROCESSING, reason, self._job.id)
             self._wait(self._tools.settings.processing.poll_seconds)
         self._ledger.processing_started(part)
-        self._announce(events.ProcessingStarted(self._job.id, part.batch_id))
+        self._announce(events.ProcessingStarted(self._job.id, batch_id))
+
+    def _attended(self, ask: Callable[[], T]) -> T:
+        """Ask the server on a chunk thread: however long it takes to answer, operators are heeded."""
+        lanes = Lanes(self._tools.road.pool, self._tools.road.transport.wake)
+        return lanes.run({0: ask}, self._heed_operator)[0]
 
     def _wait(self, seconds: float) -> None:
         until = self._clock.monotonic() + seconds

@@ -14,7 +14,7 @@ from omrwatchd.delivery.chunks import Chunk, halved, plan
 from omrwatchd.delivery.client import Transport
 from omrwatchd.delivery.credentials import Credentials
 from omrwatchd.delivery.faults import UNKNOWN_ADVICE, Fault, Kind
-from omrwatchd.delivery.halt import Halt
+from omrwatchd.delivery.halt import Halt, Why
 from omrwatchd.delivery.lanes import Lanes
 from omrwatchd.delivery.last_answer import LastAnswer
 from omrwatchd.delivery.limits import RateLimit
@@ -81,7 +81,7 @@ class PartUpload:
         self._source = self._framed(source) if isinstance(source, PictureSet) else source
         self._halt = halt
         self._sender = Sender(road.transport, road.credentials, road.clock, road.pause, halt)
-        self._lanes = Lanes(road.pool)
+        self._lanes = Lanes(road.pool, lambda: halt.give(Why.STOP))
         self._sent: dict[int, int] = {}
         self._last_body: Body | None = None
         self._absent = 0

@@ -50,10 +50,10 @@ class UploadWatcher:
         now = self._clock.monotonic()
         if self._stopping():
             self._stop(now)
+        if self._store.cancel_requested(self._job.id):
+            self._halt.give(Why.CANCEL)
         if now - self._shown_at >= PROGRESS_SECONDS:
             self._show(now)
-            if self._store.cancel_requested(self._job.id):
-                self._halt.give(Why.CANCEL)
 
     def _stop(self, now: float) -> None:
         if self._stop_seen is None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+
 from omrwatchd import events
 from omrwatchd.delivery.delivering import Desk, JobDelivery, Tools
 from omrwatchd.delivery.faults import Fault, Kind
 from omrwatchd.delivery.halt import Halted, Why
 from omrwatchd.delivery.hold import Backoff, Hold
+from omrwatchd.delivery.lanes import Lanes
 from omrwatchd.delivery.retry import Failed
 from omrwatchd.errors import Problem
 from omrwatchd.lifecycle import Died, Service
@@ -18,6 +21,14 @@ CONTROL_SECONDS = 1.0
 LONGEST_REST_SECONDS = 60.0
 FAILURES_THAT_HOLD = 3
 """Files in a row: the fourth waits until somebody had a chance to look."""
+
+
+_FOR_GOOD = frozenset({errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.ENXIO})
+"""Errors that another try, some seconds later, does not mend; others may be a cable's or a server's."""
+
+
+class _Enough(Exception):
+    """There is something better to do than to wait for an answer."""
 
 
 class Worker(Service):
@@ -54,17 +65,24 @@ class Worker(Service):
         self._uploading = uploading
 
     def run(self) -> None:
-        self._store.release_abandoned()
+        self._store.release_abandoned(self._row.id)
         while not self.stopping:
             self._tools.closing.settle_accounts()
             if (seconds := self._delay()) > 0:
                 self._rest(seconds)
-            elif (job := self._store.claim(self._row.id)) is not None:
+            elif (job := self._store.claim(self._row.id, without=self._tools.absences.watches())) is not None:
                 self._deliver(job)
             else:
-                self._show(WorkerState.IDLE)
-                self._rest(LONGEST_REST_SECONDS)
+                self._idle()
         self._show(WorkerState.STOPPED)
+
+    def _idle(self) -> None:
+        if away := self._tools.absences.watches():
+            self._show(WorkerState.IDLE, f"the drop folder of {', '.join(sorted(away))} is not there")
+            self._rest(min(LONGEST_REST_SECONDS, max(CONTROL_SECONDS, self._tools.absences.due_in())))
+        else:
+            self._show(WorkerState.IDLE)
+            self._rest(LONGEST_REST_SECONDS)
 
     # before anything is sent
 
@@ -76,6 +94,8 @@ class Worker(Service):
             self._release()
         if self._hold is not None and not self._released():
             self._show(WorkerState.HELD, self._hold.problem.summary)
+            if self._hold.kind is Kind.CREDENTIALS:
+                return CONTROL_SECONDS  # a new token is looked out for
             return max(CONTROL_SECONDS, self._probe_at - self._clock.monotonic())
         if row.paused:
             self._show(WorkerState.PAUSED)
@@ -117,13 +137,29 @@ class Worker(Service):
 
     def _released(self) -> bool:
         assert self._hold is not None
-        if self._clock.monotonic() < self._probe_at:
+        kind = self._hold.kind
+        mended = kind is Kind.CREDENTIALS and self._tools.road.credentials.changed()
+        if self._clock.monotonic() < self._probe_at and not mended:
             return False
-        if not self._tools.probe.answers(self._hold.kind):
+        if not self._probe(kind):
             self._probe_at = self._clock.monotonic() + self._backoff.next()
             return False
         self._release()
         return True
+
+    def _probe(self, kind: Kind) -> bool:
+        """However long the server takes to answer, a stop and a `resume` are heeded."""
+
+        def heed() -> None:
+            if self.stopping or self._row.row().release:
+                raise _Enough
+
+        try:
+            lanes = Lanes(self._tools.road.pool, self._tools.road.transport.wake)
+            return lanes.run({0: lambda: self._tools.probe.answers(kind)}, heed)[0]
+        except _Enough:
+            self.bell.set()
+            return False
 
     def _release(self) -> None:
         if self._hold is not None:
@@ -148,13 +184,25 @@ class Worker(Service):
             self._end_halted(self._store.job(job.id), halted.why)
         except SourceChanged as change:
             self._tools.closing.source_changed(self._store.job(job.id), str(change))
-        except FileNotFoundError:
-            self._tools.closing.source_gone(self._store.job(job.id))
+        except OSError as error:
+            self._end_unread(self._store.job(job.id), error)
+
+    def _end_unread(self, job: Job, error: OSError) -> None:
+        """Its file is gone, or can't be read; of a share that is away nothing is known but that."""
+        if (reason := self._tools.absences.why(job.watch)) is not None:
+            self._store.give_back(job, attempted=False)
+            self._announce(events.UploadSuspended(job.id, job.name, f"the drop folder is lost: {reason}"))
+        elif isinstance(error, FileNotFoundError):
+            self._tools.closing.source_gone(job)
+        elif error.errno in _FOR_GOOD or job.failures + 1 >= self._tools.settings.queue.max_attempts:
+            self._fail(job, _unreadable(job, error))
+        else:
+            self._store.give_back(job, attempted=True)
+            self._announce(events.UploadSuspended(job.id, job.name, _unreadable(job, error).summary))
+            self._begin_cooldown()
 
     def _draw_consequence(self, job: Job, fault: Fault) -> None:
-        if fault.kind is Kind.FILE:  # it could not even be opened
-            self._fail(job, fault.problem)
-        elif fault.kind is Kind.CHUNK:
+        if fault.kind is Kind.CHUNK:
             self._store.give_back(job, attempted=True)
             self._begin_cooldown()
         else:
@@ -174,6 +222,11 @@ class Worker(Service):
             return
         self._store.give_back(job, attempted=False)
         self._announce(events.UploadSuspended(job.id, job.name, str(why)))
+
+
+def _unreadable(job: Job, error: OSError) -> Problem:
+    summary = f"{job.name} can't be read: {error.strerror or error}."
+    return Problem("unreadable", summary, "Check its rights and its disk, then drop it again.")
 
 
 def _too_many_failed(count: int, last: Problem) -> Problem:

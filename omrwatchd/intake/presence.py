@@ -38,6 +38,17 @@ class Presence:
             raise FolderLost(f"what was mounted at {os.fsdecode(self.mount.point)!r} is not mounted any more")
         self.mount = now or self.mount
 
+    def why_lost(self) -> str | None:
+        """In words, when the folder is not there or not the one it was."""
+        try:
+            os.scandir(self._folder).close()
+            self.check()
+        except FolderLost as loss:
+            return str(loss)
+        except OSError as error:
+            return error.strerror or str(error)
+        return None
+
     def missed(self) -> float:
         """The folder is lost; the seconds until it should be looked for again."""
         self._tries += 1

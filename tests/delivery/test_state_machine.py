@@ -23,6 +23,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from omrwatchd.delivery.absence import Absences
 from omrwatchd.delivery.closing import Closing
 from omrwatchd.delivery.credentials import Credentials
 from omrwatchd.delivery.delivering import Tools
@@ -177,6 +178,7 @@ class Deliveries(RuleBasedStateMachine):
             road=road,
             gate=ProcessingGate(self.server, credentials, self.settings.processing),
             probe=Probe(self.server, credentials, ""),
+            absences=Absences(lambda _watch: None, self.clock),
             closing=Closing(self.store, filing, summary, self.clock, lambda _event: None),
             clock=self.clock,
         )
