@@ -231,7 +231,11 @@ def delivery(
         last_answer=LastAnswer(client, credentials, clock, settings.server.lookup_path),
     )
     places = {watch.name: Presence(os.fsencode(watch.drop)) for watch in settings.watch}
-    filing = Filing(store, clock, settings.watch_named)
+
+    def why_lost(watch: str) -> str | None:
+        return places[watch].why_lost() if watch in places else None
+
+    filing = Filing(store, clock, settings.watch_named, why_lost)
     tools = Tools(
         settings=settings,
         store=store,
@@ -240,7 +244,7 @@ def delivery(
         gate=ProcessingGate(client, credentials, settings.processing),
         probe=Probe(client, credentials, settings.server.probe_path),
         closing=Closing(store, filing, SummaryLog(settings.summary_file), clock, announce),
-        absences=Absences(lambda watch: places[watch].why_lost() if watch in places else None, clock),
+        absences=Absences(why_lost, clock),
         clock=clock,
     )
     try:

@@ -61,6 +61,10 @@ class Worker(Service):
         if not self._uploading:
             self._tools.road.transport.wake()
 
+    def sign(self, rest_seconds: float = 0.0) -> None:
+        super().sign(rest_seconds)
+        self._row.renew()
+
     def _set_uploading(self, uploading: bool) -> None:
         self._uploading = uploading
 

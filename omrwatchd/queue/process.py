@@ -12,6 +12,8 @@ from omrwatchd.queue.values import Columns
 
 LEASE_SECONDS = 60.0
 """A daemon on another host is taken for gone when its heartbeat is older."""
+_FIRST_NAMESPACE = "pid:[4026531836]"
+"""That of the machine itself (PROC_PID_INIT_INO of the kernel's proc_ns.h); a container has another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,11 @@ class Process:
         return cls(
             f"{socket.gethostname()} {namespace}", boot_id, os.getpid(), _start_time(os.getpid()) or ""
         )
+
+    @property
+    def lives_by_heartbeat(self) -> bool:
+        """In a container: another one, on the same queue, can't see our process."""
+        return not self.host.endswith(f" {_FIRST_NAMESPACE}")
 
 
 def _start_time(pid: int) -> str | None:
