@@ -64,6 +64,9 @@ MOVES: Mapping[Status, frozenset[Status]] = MappingProxyType(
 )
 """Every legal change of a status; anything else is a mistake of ours."""
 
+OUTCOME_UNKNOWN = "outcome_unknown"
+"""The code of what may be a batch on the server: only people may have it sent again."""
+
 ACTIVE = frozenset({Status.UPLOADING, Status.PROCESSING})
 FINAL = frozenset({Status.COMPLETED, Status.ERROR, Status.ABORTED})
 
@@ -204,6 +207,11 @@ class Job:
     summary_at: float | None
     cancel_requested: bool
     parts: tuple[Part, ...]
+
+    @property
+    def in_doubt(self) -> bool:
+        """Whether a batch that nobody has confirmed may exist: a last answer is still owed."""
+        return any(part.final_sent_at is not None and part.batch_id is None for part in self.parts)
 
     @property
     def batch_ids(self) -> tuple[str, ...]:

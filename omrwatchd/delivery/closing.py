@@ -10,7 +10,7 @@ from omrwatchd.delivery.filing import Filing, FilingDelayed
 from omrwatchd.delivery.summary import SummaryLog
 from omrwatchd.errors import Problem
 from omrwatchd.events import Announce
-from omrwatchd.model import Job, Status
+from omrwatchd.model import OUTCOME_UNKNOWN, Job, Status
 from omrwatchd.queue.control import cancelled
 from omrwatchd.queue.store import Store, gone
 
@@ -66,6 +66,10 @@ class Closing:
         if job.batch_ids:
             summary = f"{job.name} was changed after {len(job.batch_ids)} of its parts were delivered."
             self.fail(job, Problem("file_changed", summary, "Look on the server, then drop the file again."))
+        elif job.in_doubt:
+            summary = f"{job.name} was changed while the server's last answer was awaited: a batch may exist."
+            advice = "Look on the server; what lies there now is delivered as a file of its own."
+            self.fail(job, Problem(OUTCOME_UNKNOWN, summary, advice))
         else:
             self._store.withdraw(job)
 

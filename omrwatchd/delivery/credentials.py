@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections.abc import Callable
@@ -31,7 +32,8 @@ def read_token(server: Server) -> str:
     """The token as it is now.
 
     Raises:
-        Problem: ``token_missing``, ``token_unreadable`` or ``token_unusable``, naming the place; never the token.
+        Problem: ``token_missing``, ``token_unreadable`` or ``token_unusable``, naming the place;
+            never the token.
     """
     if server.token is not None:
         return _clean(server.token.get_secret_value(), "server.token")
@@ -51,7 +53,9 @@ def read_token(server: Server) -> str:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not text"
         raise Problem(
-            "token_unreadable", f"{where} can't be read: {reason}.", "Check the path and that this user may read it."
+            "token_unreadable",
+            f"{where} can't be read: {reason}.",
+            "Check the path and that this user may read it.",
         ) from None
     return _clean(text, where, advice)
 
@@ -74,15 +78,36 @@ class Credentials:
         self._log_in = log_in
         self._lock = threading.Lock()
         self._token: str | None = None
+        self._seen: tuple[int, int, int] | None = None
 
     def token(self) -> str:
-        """Raises Problem as read_token does, or as logging in does; RequestLost of the latter."""
+        """The present one; read again when its file has changed.
+
+        Raises Problem as read_token does, or as logging in does; RequestLost of the latter.
+        """
         with self._lock:
             if self._token is None:
                 self._token = self._new_token()
+            elif self._log_in is None and self.changed():
+                with contextlib.suppress(Problem):  # in the middle of being replaced: the old one stands
+                    self._token = self._new_token()
             return self._token
 
+    def changed(self) -> bool:
+        """Whether the file that the token, or the password for one, is in was written since it was read."""
+        return self._stamp() != self._seen
+
+    def _stamp(self) -> tuple[int, int, int] | None:
+        login = self._server.login
+        file = token_file(self._server) if login is None else login.password_file
+        try:
+            found = None if file is None else file.stat()
+        except OSError:
+            return None
+        return None if found is None else (found.st_mtime_ns, found.st_ino, found.st_size)
+
     def _new_token(self) -> str:
+        self._seen = self._stamp()
         if self._log_in is not None:
             return _clean(self._log_in(), "The answer of server.login.path")
         return read_token(self._server)

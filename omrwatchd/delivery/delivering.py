@@ -87,6 +87,7 @@ class JobDelivery:
             Halted: ended from outside; what was acknowledged is kept.
             SourceChanged: the file is not what it was.
             FileNotFoundError: it was taken away.
+            OSError: it can't be read.
         """
         self._heed_operator()
         # what is delivered in full needs only filing: its file may be gone from where it was
@@ -119,7 +120,7 @@ class JobDelivery:
             raise Failed(fault)
         if fault.kind is not Kind.CHUNK:
             return fault.problem
-        if not self._tools.probe.answers(Kind.OUTAGE):
+        if not self._tools.road.attended(lambda: self._tools.probe.answers(Kind.OUTAGE), self._heed_operator):
             raise Failed(Fault(Kind.OUTAGE, fault.problem))
         failures = self._store.job(self._job.id).failures + 1
         if failures < self._tools.settings.queue.max_attempts:
@@ -139,7 +140,7 @@ class JobDelivery:
             self._store.move(self._job.id, self._job.status, Status.PROCESSING)
             self._reload()
         try:
-            Passage(self._tools, self._desk, self._rest, self._job.id).see_through(part)
+            Passage(self._tools, self._desk, self._heed_operator, self._job.id).see_through(part)
         finally:
             self._desk.cool_down()
         self._ledger.move(part, Status.COMPLETED)

@@ -9,6 +9,7 @@ from enum import StrEnum
 
 from omrwatchd.delivery.wire import Answer, Request, is_html, server_message
 from omrwatchd.errors import Problem
+from omrwatchd.model import OUTCOME_UNKNOWN
 
 
 class Lost(StrEnum):
@@ -52,7 +53,10 @@ _AGAIN = frozenset({408, 499, 500, 502, 503, 504, 520, 522, 524})
 _AWAY = frozenset({521, 523, 525, 526, 530})
 _ANSWER_LOST_BEHIND_GATEWAY = frozenset({502, 504, 520, 524})
 """The gateway had sent the request on: whether the server acted on it can't be known."""
-_REFUSED = frozenset({400, 403, 405, 409, 411, 415, 422})
+_REFUSED = frozenset({400, 403, 409, 415, 422})
+"""About this file, when the server itself says so; 404, 405 and their like tell of a wrong address."""
+_SHORTEST_PAUSE_SECONDS = 1.0
+"""A pause costs no attempt: without one between two requests it would be a hammering."""
 _NO_ANSWER_YET = frozenset({Lost.CONNECT, Lost.DNS, Lost.TLS, Lost.PROXY})
 
 _LOST_WORDS = {
@@ -89,13 +93,13 @@ def judge_lost(how: Lost, detail: str, request: Request | None, *, sent_whole: b
 def judge_answer(answer: Answer, request: Request | None, *, sent_whole: bool, now: float) -> Fault:
     """An answer that is no acknowledgement; ``now`` is in seconds since the epoch, for dated Retry-After."""
     status = answer.status
+    makes_batch = request is not None and request.makes_batch and sent_whole
+    if makes_batch and status in _ANSWER_LOST_BEHIND_GATEWAY:  # even where it asks for a pause
+        return _unknown(f"The server's answer was lost on the way (HTTP {status}).")
     wait = retry_after(answer, now)
     if status == 429 or (wait is not None and status >= 400):
         problem = Problem("slow_down", f"The server asks for a pause (HTTP {status}).", _GATE_ADVICE)
-        return Fault(Kind.SLOW_DOWN, problem, 5.0 if wait is None else wait)
-    makes_batch = request is not None and request.makes_batch and sent_whole
-    if makes_batch and status in _ANSWER_LOST_BEHIND_GATEWAY:
-        return _unknown(f"The server's answer was lost on the way (HTTP {status}).")
+        return Fault(Kind.SLOW_DOWN, problem, max(_SHORTEST_PAUSE_SECONDS, 5.0 if wait is None else wait))
     if status in _AGAIN:
         return Fault(Kind.CHUNK, Problem("server_error", _said(answer), _GATE_ADVICE))
     if status in _AWAY:
@@ -127,7 +131,7 @@ def _judge_refusal(answer: Answer, request: Request | None) -> Fault:
             "Lower upload.chunk_size, or raise the limit on the server.",
         )
         return Fault(Kind.SIZE, problem)
-    if status in (404, 410) and request is not None and request.has_upload_id:
+    if status in (404, 410) and request is not None and request.upload_id is not None:
         return Fault(
             Kind.SESSION, Problem("upload_forgotten", f"The server forgot the upload (HTTP {status}).")
         )
@@ -147,7 +151,7 @@ def _misconfigured(summary: str) -> Fault:
 
 def _unknown(summary: str) -> Fault:
     whole = f"{summary} The file was sent to its last byte, so the batch may exist."
-    return Fault(Kind.UNKNOWN, Problem("outcome_unknown", whole, UNKNOWN_ADVICE))
+    return Fault(Kind.UNKNOWN, Problem(OUTCOME_UNKNOWN, whole, UNKNOWN_ADVICE))
 
 
 def _said(answer: Answer) -> str:

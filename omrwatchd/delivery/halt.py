@@ -24,17 +24,16 @@ class Halt:
     """A word that ends an upload; the first reason given stands."""
 
     def __init__(self, wake: Callable[[], None]) -> None:
-        """``wake`` is called once when the word is given: it frees threads blocked in a send or receive."""
+        """``wake`` is called when the word is given: it frees threads blocked in a send or receive."""
         self.event = threading.Event()
         self._wake = wake
         self._lock = threading.Lock()
         self._why: Why | None = None
 
     def give(self, why: Why) -> None:
+        """May be said again, and is while threads are on their way into another wait: all are woken anew."""
         with self._lock:
-            if self._why is not None:
-                return
-            self._why = why
+            self._why = self._why or why
         self.event.set()
         self._wake()
 

@@ -22,8 +22,10 @@ def _nothing(_done: object) -> None:
 class Lanes:
     """The chunk threads, seen from the worker thread."""
 
-    def __init__(self, pool: ThreadPoolExecutor) -> None:
+    def __init__(self, pool: ThreadPoolExecutor, give_up: Callable[[], None]) -> None:
+        """``give_up`` ends what is under way, when the books can't be kept or nobody waits any more."""
         self._pool = pool
+        self._give_up = give_up
 
     def run(
         self,
@@ -49,10 +51,13 @@ class Lanes:
                 if good := {futures[each]: each.result() for each in ended if each.exception() is None}:
                     on_done(good)
                 tick()
-        finally:
-            # whatever ended this, nothing of it goes on unseen
+        except BaseException:
+            # nothing of it goes on unseen, nor is waited for as long as a server may take to answer
             _cancel(pending)
-            wait(pending)
+            while pending:
+                self._give_up()
+                _, pending = wait(pending, timeout=TICK_SECONDS)
+            raise
         if failures:
             raise min(failures, key=_gravity)
         return {index: future.result() for future, index in futures.items()}

@@ -6,8 +6,6 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from omrwatchd.delivery.faults import Fault, Kind
-from omrwatchd.delivery.retry import Failed
 from omrwatchd.errors import Problem
 from omrwatchd.model import Identity, Job, Part, UploadType
 from omrwatchd.sheets.archive import Archive, read_archive
@@ -71,16 +69,11 @@ def opened(job: Job) -> Iterator[JobFile | JobFolder]:
     Raises:
         FileNotFoundError: it was taken away.
         SourceChanged: it is not what was queued.
-        Failed: it can't be read.
+        OSError: it can't be read.
     """
     is_folder = job.metadata.upload_type is UploadType.IMAGES
     kind = os.O_DIRECTORY if is_folder else os.O_NONBLOCK
-    try:
-        descriptor = os.open(job.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | kind)
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise Failed(_unreadable(job, error)) from error
+    descriptor = os.open(job.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | kind)
     try:
         if not holds(job, job.path):
             raise SourceChanged("it was changed while it waited")
@@ -99,8 +92,3 @@ def holds(job: Job, path: bytes) -> bool:
         return Identity(pictures.size, pictures.mtime_ns, pictures.digest) == job.identity
     found = os.lstat(path)
     return (found.st_size, found.st_mtime_ns) == (job.identity.size, job.identity.mtime_ns)
-
-
-def _unreadable(job: Job, error: OSError) -> Fault:
-    summary = f"{job.name} can't be read: {error.strerror}."
-    return Fault(Kind.FILE, Problem("unreadable", summary, "Check its rights, then drop it again."))

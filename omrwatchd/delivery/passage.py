@@ -20,18 +20,20 @@ class Passage:
     """Sees one batch through. Whatever is in the way costs the delivered file nothing.
 
     Args:
-        rest: waits up to so many seconds, and raises Halted when the daemon stops or the job is cancelled.
+        heed: raises Halted when the daemon stops or the job is cancelled.
     """
 
-    def __init__(self, tools: Tools, desk: Desk, rest: Callable[[float], None], job_id: int) -> None:
+    def __init__(self, tools: Tools, desk: Desk, heed: Callable[[], None], job_id: int) -> None:
         self._gate = tools.gate
+        self._road = tools.road
         self._ledger = tools.road.ledger
+        self._store = tools.store
         self._row = tools.row
         self._clock = tools.clock
         self._announce = tools.road.announce
         self._poll_seconds = tools.settings.processing.poll_seconds
         self._desk = desk
-        self._rest = rest
+        self._heed = heed
         self._job_id = job_id
         self._backoff = Backoff()
         self._told: Wait | None = None
@@ -58,15 +60,19 @@ class Passage:
         self._announce(events.ProcessingStarted(self._job_id, part.batch_id))
 
     def _try(self, batch_id: str) -> Wait | None:
-        wait = self._gate.ask()
+        wait = self._road.attended(self._gate.ask, self._heed)
         if wait is not None:
             return wait
         # a stop must not cut this off: whether it was started could not be known then
         self._desk.uploading(True)
         try:
-            return self._gate.start(batch_id)
+            return self._road.attended(lambda: self._gate.start(batch_id), self._heed_cancel)
         finally:
             self._desk.uploading(False)
+
+    def _heed_cancel(self) -> None:
+        if self._store.cancel_requested(self._job_id):
+            raise Halted(Why.CANCEL)
 
     def _tell(self, batch_id: str, wait: Wait) -> None:
         """A busy server is waited for as processing; what is broken holds the queue, as any outage does."""
@@ -94,7 +100,8 @@ class Passage:
         """Until it is time to ask again; an operator's `resume` says that it is."""
         until = self._clock.monotonic() + seconds
         while (left := until - self._clock.monotonic()) > 0:
-            self._rest(left)
+            self._heed()
+            self._desk.rest(left)
             if self._row.row().release:
                 self._row.take_release()
                 return

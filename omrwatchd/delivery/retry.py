@@ -108,12 +108,12 @@ class Sender:
     def _attempt(self, request: Request, make_body: Callable[[], Body], attempts: Attempts) -> Ack:
         while True:
             self._pause.observe(self._halt)
-            bodies = _Bodies(make_body)
+            bodies = _Bodies(make_body, attempts.on_definite)
             result = self._exchange(request, bodies)
             if isinstance(result, Ack):
                 return result
-            if result.kind is not Kind.UNKNOWN and bodies.last_bytes_began:
-                attempts.on_definite()
+            if result.kind is not Kind.UNKNOWN:
+                bodies.made_no_batch()
             if result.kind is not Kind.SLOW_DOWN:
                 raise Failed(result)
             self._pause.ask(result.wait or 0.0)
@@ -146,13 +146,20 @@ class Sender:
 class _Bodies:
     """The bodies of one attempt: a second one where the token had to be renewed."""
 
-    def __init__(self, make_body: Callable[[], Body]) -> None:
+    def __init__(self, make_body: Callable[[], Body], on_definite: Callable[[], None]) -> None:
         self._make_body = make_body
+        self._on_definite = on_definite
         self._latest: Body | None = None
 
     def make(self) -> Body:
+        self.made_no_batch()  # or there would be no second body
         self._latest = self._make_body()
         return self._latest
+
+    def made_no_batch(self) -> None:
+        """What was sent so far has surely made none."""
+        if self.last_bytes_began:
+            self._on_definite()
 
     @property
     def last_bytes_began(self) -> bool:
@@ -160,13 +167,17 @@ class _Bodies:
 
 
 def acknowledgement(request: Request, answer: Answer) -> Ack | None:
-    """The Ack in an answer when it holds all that the API promises for this request, else None."""
+    """The Ack in an answer when it holds all that the API promises for this request, else None.
+
+    A chunk counts when the upload that it belongs to is named: what only looks like a success (a portal's
+    ``{"ok": true}``) would leave a hole in the file.
+    """
     if not 200 <= answer.status < 300:
         return None
     ack = process(answer)
-    if ack is None or (request.makes_batch and ack.batch_id is None):
+    if ack is None or (ack.batch_id if request.makes_batch else ack.upload_id) is None:
         return None
-    if not request.makes_batch and not request.has_upload_id and ack.upload_id is None:
+    if not request.makes_batch and request.upload_id not in (None, ack.upload_id):
         return None
     return ack
 

@@ -16,7 +16,7 @@ import struct
 import threading
 import time
 import typing
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 import httpcore
 
@@ -29,40 +29,70 @@ SOCKET_OPTION = typing.Union[  # noqa: UP007 - httpcore's own alias is not publi
 _EARLY_ANSWER_BYTES = 64 * 1024
 _LOOK_SECONDS = 0.005
 """Between two looks for an early answer: on a fast line each block would ask the kernel."""
+_KERNEL_SECONDS = 1.0
+"""How long a send may block without being able to see an answer that comes meanwhile."""
 _BLOCK_BYTES = 256 * 1024
+_EARLY = "the server answered before it had the whole body"
 
 
 class Sockets:
-    """The open connections of one client."""
+    """The connections of one client, from their first packet on."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._open: set[socket.socket] = set()
+        self._handles: set[socket.socket] = set()
+        self._attempts: set[threading.Event] = set()
 
-    def add(self, sock: socket.socket) -> None:
+    def add(self, sock: socket.socket) -> socket.socket:
+        """A handle of its own to the connection, which stays one while TLS takes ``sock`` over."""
+        handle = sock.dup()
         with self._lock:
-            self._open.add(sock)
+            self._handles.add(handle)
+        return handle
 
-    def discard(self, sock: socket.socket) -> None:
+    def discard(self, handle: socket.socket) -> None:
         with self._lock:
-            self._open.discard(sock)
+            self._handles.discard(handle)
+            handle.close()
+
+    @contextlib.contextmanager
+    def connecting(self) -> Iterator[threading.Event]:
+        """To be set when there is a connection, or can't be; a wake sets it before that."""
+        over = threading.Event()
+        with self._lock:
+            self._attempts.add(over)
+        try:
+            yield over
+        finally:
+            with self._lock:
+                self._attempts.discard(over)
 
     def wake_all(self) -> None:
-        """End every connection; whoever waits on one gets an error at once."""
+        """End every connection; whoever waits on one, or for one, gets an error at once."""
         with self._lock:
-            for sock in self._open:
+            for handle in self._handles:
                 with contextlib.suppress(OSError):
-                    # not the method of SSLSocket: it would take the TLS state away under a reader
-                    socket.socket.shutdown(sock, socket.SHUT_RDWR)
+                    handle.shutdown(socket.SHUT_RDWR)
+            for over in self._attempts:
+                over.set()
 
 
 class WatchedStream(httpcore.NetworkStream):
     """A connection: files go out without detours, and an answer that comes early is noticed."""
 
     def __init__(
-        self, inner: httpcore.NetworkStream, sockets: Sockets, handover: Handover, *, nested: bool = False
+        self,
+        inner: httpcore.NetworkStream,
+        sockets: Sockets,
+        handover: Handover,
+        *,
+        handle: socket.socket | None = None,
+        nested: bool = False,
     ) -> None:
-        """``nested``: TLS within the TLS of a proxy, which only ``inner`` knows how to speak."""
+        """``handle``: that of the connection where it is none of its own, but TLS over one.
+
+        ``nested``: TLS within the TLS of a proxy, which only ``inner`` knows how to speak.
+        """
         self._inner = inner
         self._sockets = sockets
         self._handover = handover
@@ -73,7 +103,7 @@ class WatchedStream(httpcore.NetworkStream):
         self._looked_at = 0.0
         self._block: memoryview | None = None
         self._kernel_waits: float | None = None
-        sockets.add(self._sock)
+        self._handle = handle or sockets.add(self._sock)
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         if self._early:
@@ -89,7 +119,7 @@ class WatchedStream(httpcore.NetworkStream):
         """
         owed = self._handover.take(buffer)
         if self._answer_is_there():
-            raise httpcore.WriteError("the server answered before it had the whole body")
+            raise httpcore.WriteError(_EARLY)
         if owed is None:
             self._send(memoryview(buffer), timeout)
         elif self._is_tls:
@@ -101,14 +131,14 @@ class WatchedStream(httpcore.NetworkStream):
         if self._nested:
             self._inner.write(bytes(view), timeout)
             return
-        try:
-            self._set_timeout(timeout)
-            while view:
+        self._never_block()
+        while view:
+            try:
                 view = view[self._sock.send(view) :]
-        except TimeoutError as error:
-            raise httpcore.WriteTimeout("no byte was taken") from error
-        except OSError as error:
-            raise httpcore.WriteError(str(error)) from error
+            except (BlockingIOError, ssl.SSLWantWriteError, ssl.SSLWantReadError):
+                self._await_room(timeout)
+            except OSError as error:
+                raise httpcore.WriteError(str(error)) from error
 
     def _send_read(self, owed: FileRange, timeout: float | None) -> None:
         """Read and send by blocks that the processor's cache holds."""
@@ -120,13 +150,17 @@ class WatchedStream(httpcore.NetworkStream):
             owed = owed.behind(have)
 
     def _send_file(self, owed: FileRange, timeout: float | None) -> None:
-        """Left to the kernel, the waiting too: four lanes would fight for each turn that Python takes."""
-        self._wait_in_kernel(timeout)
+        """Left to the kernel, the waiting too: four lanes would fight for each turn that Python takes.
+
+        A peer that takes nothing for longer is watched: it may have answered, and never take anything more.
+        """
         while owed.length:
+            waited = self._wait_in_kernel(timeout)
             try:
                 sent = os.sendfile(self._sock.fileno(), owed.descriptor, owed.offset, owed.length)
             except BlockingIOError:
-                raise httpcore.WriteTimeout("no byte was taken") from None
+                self._await_room(None if timeout is None else timeout - waited)
+                continue
             except OSError:
                 # the file's fault, the connection's, or a file system without it: this tells
                 self._send_read(owed, timeout)
@@ -135,18 +169,34 @@ class WatchedStream(httpcore.NetworkStream):
                 raise SourceChanged("the file became shorter while it was read")
             owed = owed.behind(sent)
 
-    def _wait_in_kernel(self, timeout: float | None) -> None:
-        """Block in a send for up to ``timeout`` seconds without progress (SO_SNDTIMEO, socket(7))."""
-        self._set_timeout(None)
-        if self._kernel_waits != timeout:
-            whole, rest = divmod(timeout or 0.0, 1)
+    def _wait_in_kernel(self, timeout: float | None) -> float:
+        """Have sends block while no byte is taken (SO_SNDTIMEO, socket(7)); up to so many seconds."""
+        if self._sock.gettimeout() is not None:
+            self._sock.settimeout(None)
+        seconds = min(_KERNEL_SECONDS, timeout or _KERNEL_SECONDS)
+        if self._kernel_waits != seconds:
+            whole, rest = divmod(seconds, 1)
             limit = struct.pack("@ll", int(whole), int(rest * 1_000_000))
             self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
-            self._kernel_waits = timeout
+            self._kernel_waits = seconds
+        return seconds
 
-    def _set_timeout(self, timeout: float | None) -> None:
-        if self._sock.gettimeout() != timeout:
-            self._sock.settimeout(timeout)
+    def _never_block(self) -> None:
+        if self._sock.gettimeout() != 0:
+            self._sock.settimeout(0)
+
+    def _await_room(self, timeout: float | None) -> None:
+        """Until the peer takes bytes again; one that has answered already may never do so."""
+        until = None if timeout is None else time.monotonic() + timeout
+        while True:
+            left = None if until is None else max(0.0, until - time.monotonic())
+            seen = _poll(self._sock, select.POLLIN | select.POLLOUT, left)
+            if not seen:
+                raise httpcore.WriteTimeout("no byte was taken")
+            if seen & select.POLLIN and self._take_early():
+                raise httpcore.WriteError(_EARLY)
+            if seen & ~select.POLLIN:
+                return
 
     def _answer_is_there(self) -> bool:
         """Whether response bytes have come; over TLS a readable socket may be a session ticket alone."""
@@ -156,10 +206,11 @@ class WatchedStream(httpcore.NetworkStream):
         if self._nested or now - self._looked_at < _LOOK_SECONDS:
             return False
         self._looked_at = now
-        if not _ready(self._sock, select.POLLIN, 0):
-            return False
+        return bool(_poll(self._sock, select.POLLIN, 0)) and self._take_early()
+
+    def _take_early(self) -> bool:
         try:
-            self._sock.settimeout(0)
+            self._never_block()
             self._early = self._sock.recv(_EARLY_ANSWER_BYTES)
         except (BlockingIOError, ssl.SSLWantReadError):
             return False
@@ -168,24 +219,64 @@ class WatchedStream(httpcore.NetworkStream):
         return True  # bytes, or the end of the stream: either way no use in sending on
 
     def close(self) -> None:
-        self._sockets.discard(self._sock)
+        self._sockets.discard(self._handle)
         self._inner.close()
 
     def start_tls(
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> httpcore.NetworkStream:
-        self._sockets.discard(self._sock)
-        inner = self._inner.start_tls(ssl_context, server_hostname, timeout)
-        return WatchedStream(inner, self._sockets, self._handover, nested=self._is_tls)
+        try:
+            inner = self._inner.start_tls(ssl_context, server_hostname, timeout)
+        except BaseException:
+            self._sockets.discard(self._handle)
+            raise
+        return WatchedStream(inner, self._sockets, self._handover, handle=self._handle, nested=self._is_tls)
 
     def get_extra_info(self, info: str) -> typing.Any:
         return self._inner.get_extra_info(info)
 
 
-def _ready(sock: socket.socket, event: int, timeout: float | None) -> bool:
+def _poll(sock: socket.socket, events: int, timeout: float | None) -> int:
+    """Which of the events, or an error, came within ``timeout`` seconds; 0 when none."""
     poll = select.poll()  # select(2) fails above 1,024 descriptors
-    poll.register(sock, event)
-    return bool(poll.poll(None if timeout is None else timeout * 1000))
+    poll.register(sock, events)
+    found = poll.poll(None if timeout is None else timeout * 1000)
+    return found[0][1] if found else 0
+
+
+class _Attempt(threading.Thread):
+    """One try to connect, on a thread of its own: neither getaddrinfo(3) nor connect(2) can be woken."""
+
+    def __init__(self, connect: Callable[[], httpcore.NetworkStream], over: threading.Event) -> None:
+        super().__init__(name="connect", daemon=True)
+        self._connect = connect
+        self._over = over
+        self._lock = threading.Lock()
+        self._given_up = False
+        self._stream: httpcore.NetworkStream | None = None
+        self._error: BaseException | None = None
+
+    def run(self) -> None:
+        try:
+            stream = self._connect()
+        except BaseException as error:  # noqa: BLE001 - it is raised where the connection is wanted
+            self._error = error
+        else:
+            with self._lock:
+                self._stream = stream
+                if self._given_up:
+                    stream.close()
+        self._over.set()
+
+    def result(self) -> httpcore.NetworkStream:
+        """The connection; raises what connecting did, and ConnectError where it has not ended."""
+        with self._lock:
+            self._given_up = self._stream is None
+        if self._error is not None:
+            raise self._error
+        if self._stream is None:
+            raise httpcore.ConnectError("given up")
+        return self._stream
 
 
 class WatchedNetwork(httpcore.NetworkBackend):
@@ -204,8 +295,13 @@ class WatchedNetwork(httpcore.NetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[SOCKET_OPTION] | None = None,
     ) -> httpcore.NetworkStream:
-        stream = self._inner.connect_tcp(host, port, timeout, local_address, socket_options)
-        return WatchedStream(stream, self._sockets, self._handover)
+        with self._sockets.connecting() as over:
+            attempt = _Attempt(
+                lambda: self._inner.connect_tcp(host, port, timeout, local_address, socket_options), over
+            )
+            attempt.start()
+            over.wait()
+        return WatchedStream(attempt.result(), self._sockets, self._handover)
 
     def sleep(self, seconds: float) -> None:
         self._inner.sleep(seconds)

@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from omrwatchd import events
 from omrwatchd.clock import Clock
@@ -14,7 +15,7 @@ from omrwatchd.delivery.chunks import Chunk, halved, plan
 from omrwatchd.delivery.client import Transport
 from omrwatchd.delivery.credentials import Credentials
 from omrwatchd.delivery.faults import UNKNOWN_ADVICE, Fault, Kind
-from omrwatchd.delivery.halt import Halt
+from omrwatchd.delivery.halt import Halt, Why
 from omrwatchd.delivery.lanes import Lanes
 from omrwatchd.delivery.last_answer import LastAnswer
 from omrwatchd.delivery.limits import RateLimit
@@ -29,11 +30,13 @@ from omrwatchd.delivery.wire import (
 )
 from omrwatchd.errors import Problem
 from omrwatchd.events import Announce
-from omrwatchd.model import Job, Part, display_name
+from omrwatchd.model import OUTCOME_UNKNOWN, Job, Part, display_name
 from omrwatchd.queue.ledger import Ledger
 from omrwatchd.settings import Upload
 from omrwatchd.sheets.pictures import FramedPictures, PictureSet
 from omrwatchd.sheets.source import Source
+
+T = TypeVar("T")
 
 PICTURES_TOO_LARGE = Problem(
     "too_large",
@@ -68,6 +71,10 @@ class Road:
     limit: RateLimit
     last_answer: LastAnswer
 
+    def attended(self, ask: Callable[[], T], heed: Callable[[], None]) -> T:
+        """Ask the server on a chunk thread; ``heed`` may raise meanwhile, which ends the question at once."""
+        return Lanes(self.pool, self.transport.wake).run({0: ask}, heed)[0]
+
 
 class PartUpload:
     """The upload of one part, on the worker thread, which waits for the chunk threads and ticks."""
@@ -81,11 +88,12 @@ class PartUpload:
         self._source = self._framed(source) if isinstance(source, PictureSet) else source
         self._halt = halt
         self._sender = Sender(road.transport, road.credentials, road.clock, road.pause, halt)
-        self._lanes = Lanes(road.pool)
+        self._lanes = Lanes(road.pool, lambda: halt.give(Why.STOP))
         self._sent: dict[int, int] = {}
         self._last_body: Body | None = None
         self._absent = 0
         self._resending = False
+        self._final_was_taken = False
 
     def _framed(self, pictures: PictureSet) -> Source:
         names = [display_name(picture.name) for picture in pictures.entries]
@@ -123,8 +131,11 @@ class PartUpload:
                 return self._direct(request, tick) if request is not None else self._chunked(tick)
             except Failed as failure:
                 self._last_body = None
-                if failure.fault.kind is Kind.UNKNOWN and failure.fault is not unknown:
-                    unknown = failure.fault
+                fault = failure.fault
+                if fault.kind is Kind.SESSION and self._final_was_taken:
+                    fault = _forgotten_after_the_final_chunk(fault)
+                if fault.kind is Kind.UNKNOWN and fault is not unknown:
+                    unknown = fault
                     continue
                 unknown = None
                 self._prepare_again(failure)
@@ -151,6 +162,7 @@ class PartUpload:
         if answers[0] is not None:
             return answers[0]
         self._withdraw_intent()
+        self._final_was_taken = False
         self._absent += 1
         if self._absent >= ABSENT_AT_MOST:
             raise Failed(replace(unknown, kind=Kind.CHUNK))
@@ -299,6 +311,8 @@ class PartUpload:
             return body
 
         def on_retry(attempt: int, seconds: float, problem: Problem) -> None:
+            if request.makes_batch and self.awaits_last_answer:
+                self._final_was_taken = True
             self._road.announce(
                 events.ChunkRetried(
                     self._job.id, self.part.index, index, attempt, seconds, problem.code, problem.summary
@@ -353,9 +367,15 @@ def _batch_of(ack: Ack) -> str:
     return ack.batch_id
 
 
+def _forgotten_after_the_final_chunk(fault: Fault) -> Fault:
+    """The server failed over the whole file, and by now has no such upload: did it make the batch first?"""
+    summary = f"{fault.problem.summary} It had the whole file before, so the batch may exist."
+    return Fault(Kind.UNKNOWN, Problem(OUTCOME_UNKNOWN, summary, UNKNOWN_ADVICE))
+
+
 def _unknown_after_a_crash() -> Fault:
     problem = Problem(
-        "outcome_unknown",
+        OUTCOME_UNKNOWN,
         "The daemon ended while the server's last answer was awaited, so the batch may exist.",
         UNKNOWN_ADVICE,
     )

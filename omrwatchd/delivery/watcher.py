@@ -54,10 +54,10 @@ class UploadWatcher:
         self._show_life()
         if self._stopping():
             self._stop(now)
+        if self._store.cancel_requested(self._job.id):
+            self._halt.give(Why.CANCEL)
         if now - self._shown_at >= PROGRESS_SECONDS:
             self._show(now)
-            if self._store.cancel_requested(self._job.id):
-                self._halt.give(Why.CANCEL)
 
     def _show_life(self) -> None:
         """That this thread ticks proves nothing: it is the chunk threads that must advance.

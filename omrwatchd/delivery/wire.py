@@ -30,7 +30,8 @@ class Request:
     tail: bytes
     makes_batch: bool
     """Whether the server may answer it with a batch: a direct upload or the final chunk."""
-    has_upload_id: bool
+    upload_id: str | None
+    """Of the upload that it goes on with; None when it begins one."""
 
     @property
     def content_length(self) -> int:
@@ -58,7 +59,7 @@ class Ack:
 def prepare_direct(name: str, size: int, metadata: Metadata, boundary: str, key: str) -> Request:
     """The whole part in one request (API.md, One request)."""
     fields = [("upload_type", str(metadata.upload_type)), *_optional_fields(metadata, with_task=True)]
-    return _request(DIRECT_PATH, fields, ("file", name), (0, size), boundary, key, True, False)
+    return _request(DIRECT_PATH, fields, ("file", name), (0, size), boundary, key, True, None)
 
 
 def prepare_chunk(
@@ -86,7 +87,7 @@ def prepare_chunk(
         boundary,
         key,
         chunk.is_final,
-        chunk.index > 0,
+        upload_id if chunk.index > 0 else None,
     )
 
 
@@ -101,7 +102,7 @@ def prepare_pictures(framed_length: int, metadata: Metadata, boundary: str, key:
     """A batch of pictures, framed already by picture_heads; ``framed_length`` is in bytes."""
     fields = [("upload_type", str(metadata.upload_type)), *_optional_fields(metadata, with_task=True)]
     head = _fields(fields, boundary)
-    return _framed(DIRECT_PATH, head, (0, framed_length), boundary, key, True, False)
+    return _framed(DIRECT_PATH, head, (0, framed_length), boundary, key, True, None)
 
 
 def _optional_fields(metadata: Metadata, *, with_task: bool) -> list[tuple[str, str]]:
@@ -121,11 +122,11 @@ def _request(
     boundary: str,
     key: str,
     makes_batch: bool,
-    has_upload_id: bool,
+    upload_id: str | None,
 ) -> Request:
     """Multipart framing (RFC 7578): the fields first, the file last, so that a server may stream it."""
     head = _fields(fields, boundary) + _file_head(*file, boundary)
-    return _framed(path, head, span, boundary, key, makes_batch, has_upload_id)
+    return _framed(path, head, span, boundary, key, makes_batch, upload_id)
 
 
 def _fields(fields: Iterable[tuple[str, str]], boundary: str) -> bytes:
@@ -152,7 +153,7 @@ def _framed(
     boundary: str,
     key: str,
     makes_batch: bool,
-    has_upload_id: bool,
+    upload_id: str | None,
 ) -> Request:
     tail = f"\r\n--{boundary}--\r\n".encode()
     offset, length = span
@@ -161,7 +162,7 @@ def _framed(
         ("Content-Length", str(len(head) + length + len(tail))),
         ("Idempotency-Key", key),
     )
-    return Request(path, headers, head, offset, length, tail, makes_batch, has_upload_id)
+    return Request(path, headers, head, offset, length, tail, makes_batch, upload_id)
 
 
 def _escaped(name: str) -> str:

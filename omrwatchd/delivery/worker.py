@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 from omrwatchd import events
 from omrwatchd.delivery.delivering import Desk, JobDelivery, Tools
 from omrwatchd.delivery.faults import Fault, Kind
@@ -17,8 +19,18 @@ from omrwatchd.sheets.source import SourceChanged
 CONTROL_SECONDS = 1.0
 """How soon a word of an operator, which is a change of a row, is noticed."""
 LONGEST_REST_SECONDS = 60.0
+AWAY_SECONDS = 5.0
+"""Between two looks for a drop folder that is away, should intake not be the first to see it again."""
 FAILURES_THAT_HOLD = 3
 """Files in a row: the fourth waits until somebody had a chance to look."""
+
+
+_FOR_GOOD = frozenset({errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.ENXIO})
+"""Errors that another try, some seconds later, does not mend; others may be a cable's or a server's."""
+
+
+class _Enough(Exception):
+    """There is something better to do than to wait for an answer."""
 
 
 class Worker(Service):
@@ -55,34 +67,38 @@ class Worker(Service):
         if not self._uploading:
             self._tools.road.transport.wake()
 
+    def sign(self, rest_seconds: float = 0.0) -> None:
+        super().sign(rest_seconds)
+        self._row.renew()
+
     def _set_uploading(self, uploading: bool) -> None:
         self._uploading = uploading
 
     def run(self) -> None:
-        self._store.release_abandoned()
+        self._store.release_abandoned(self._row.id)
         while not self.stopping:
             self._tools.closing.settle_accounts()
             if (seconds := self._delay()) > 0:
                 self._rest(seconds)
-            elif (job := self._store.claim(self._row.id, self._away_watches())) is not None:
+            elif (job := self._store.claim(self._row.id, without=self._away_watches())) is not None:
                 self._deliver(job)
             else:
-                self._show_rest()
-                self._rest(LONGEST_REST_SECONDS)
+                self._idle()
         self._show(WorkerState.STOPPED)
 
-    # drop folders that are away: their files are not gone
-
     def _away_watches(self) -> list[str]:
+        """Those whose drop folders are away: their files are not gone."""
         return [watch.name for watch in self._tools.settings.watch if self._away(watch.name) is not None]
 
-    def _show_rest(self) -> None:
+    def _idle(self) -> None:
         """Nothing waits, or nothing but files whose drop folder is away."""
         for watch in self._tools.settings.watch:
             if (reason := self._away(watch.name)) is not None and self._store.waiting() > 0:
                 self._show(WorkerState.HELD, f"The drop folder {watch.drop} is away: {reason}.")
+                self._rest(AWAY_SECONDS)
                 return
         self._show(WorkerState.IDLE)
+        self._rest(LONGEST_REST_SECONDS)
 
     # before anything is sent
 
@@ -94,6 +110,8 @@ class Worker(Service):
             self._release()
         if self._hold is not None and not self._released():
             self._show(WorkerState.HELD, self._hold.problem.sentence())
+            if self._hold.kind is Kind.CREDENTIALS:
+                return CONTROL_SECONDS  # a new token is looked out for
             return max(CONTROL_SECONDS, self._probe_at - self._clock.monotonic())
         if row.paused:
             self._show(WorkerState.PAUSED)
@@ -131,13 +149,28 @@ class Worker(Service):
 
     def _released(self) -> bool:
         assert self._hold is not None
-        if self._clock.monotonic() < self._probe_at:
+        kind = self._hold.kind
+        mended = kind is Kind.CREDENTIALS and self._tools.road.credentials.changed()
+        if self._clock.monotonic() < self._probe_at and not mended:
             return False
-        if not self._tools.probe.answers(self._hold.kind):
+        if not self._probe(kind):
             self._probe_at = self._clock.monotonic() + self._backoff.next()
             return False
         self._release()
         return True
+
+    def _probe(self, kind: Kind) -> bool:
+        """However long the server takes to answer, a stop and a `resume` are heeded."""
+
+        def heed() -> None:
+            if self.stopping or self._row.row().release:
+                raise _Enough
+
+        try:
+            return self._tools.road.attended(lambda: self._tools.probe.answers(kind), heed)
+        except _Enough:
+            self.bell.set()
+            return False
 
     def _release(self) -> None:
         if self._hold is not None:
@@ -165,11 +198,8 @@ class Worker(Service):
             self._end_halted(self._store.job(job.id), halted.why)
         except SourceChanged as change:
             self._tools.closing.source_changed(self._store.job(job.id), str(change))
-        except FileNotFoundError:
-            if self._away(job.watch) is None:
-                self._tools.closing.source_gone(self._store.job(job.id))
-            else:
-                self._store.give_back(self._store.job(job.id), attempted=False)
+        except OSError as error:
+            self._end_unread(self._store.job(job.id), error)
 
     def _delivered_meanwhile(self, job: Job) -> Job | None:
         """The job by which the same content was delivered since this one was queued.
@@ -182,12 +212,22 @@ class Worker(Service):
             return None
         return self._store.delivered_before(job.fingerprint, since=job.created_at)
 
-    def _draw_consequence(self, job: Job, fault: Fault) -> None:
-        if fault.kind is Kind.FILE and self._away(job.watch) is None:  # it could not even be opened
-            self._fail(job, fault.problem)
-        elif fault.kind is Kind.FILE:
+    def _end_unread(self, job: Job, error: OSError) -> None:
+        """Its file is gone, or can't be read; of a share that is away nothing is known but that."""
+        if (reason := self._away(job.watch)) is not None:
             self._store.give_back(job, attempted=False)
-        elif fault.kind is Kind.CHUNK:
+            self._announce(events.UploadSuspended(job.id, job.name, f"its drop folder is away: {reason}"))
+        elif isinstance(error, FileNotFoundError):
+            self._tools.closing.source_gone(job)
+        elif error.errno in _FOR_GOOD or job.failures + 1 >= self._tools.settings.queue.max_attempts:
+            self._fail(job, _unreadable(job, error))
+        else:
+            self._store.give_back(job, attempted=True)
+            self._announce(events.UploadSuspended(job.id, job.name, _unreadable(job, error).summary))
+            self._begin_cooldown()
+
+    def _draw_consequence(self, job: Job, fault: Fault) -> None:
+        if fault.kind is Kind.CHUNK:
             self._store.give_back(job, attempted=True)
             self._begin_cooldown()
         else:
@@ -207,6 +247,11 @@ class Worker(Service):
             return
         self._store.give_back(job, attempted=False)
         self._announce(events.UploadSuspended(job.id, job.name, str(why)))
+
+
+def _unreadable(job: Job, error: OSError) -> Problem:
+    summary = f"{job.name} can't be read: {error.strerror or error}."
+    return Problem("unreadable", summary, "Check its rights and its disk, then drop it again.")
 
 
 def _too_many_failed(count: int, last: Problem) -> Problem:

@@ -73,8 +73,8 @@ class QueuedFiles:
 
     def _withdraw(self, job: Job, reason: str) -> None:
         """The queue forgets it, and it settles anew."""
-        if job.batch_ids:
-            return  # parts of it are delivered: the worker says so at its turn
+        if job.batch_ids or job.in_doubt:
+            return  # something of it is, or may be, delivered: the worker says so at its turn
         try:
             self._store.withdraw(job)
         except IllegalMove:

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Engine, delete, func, select, update
 
 from omrwatchd.clock import Clock
 from omrwatchd.errors import Problem
-from omrwatchd.model import ACTIVE, FINAL, Job, Status
+from omrwatchd.model import ACTIVE, FINAL, OUTCOME_UNKNOWN, Job, Status
 from omrwatchd.queue.again import check_again
 from omrwatchd.queue.database import open_database
 from omrwatchd.queue.process import is_alive
@@ -33,6 +33,12 @@ _IDS = 1 << 63
 
 def cancelled(job: Job) -> Problem:
     """What is said of a cancelled job; what became a batch stays one."""
+    if job.in_doubt:
+        return Problem(
+            OUTCOME_UNKNOWN,
+            "An operator cancelled it while the server's last answer was awaited, so the batch may exist.",
+            "Look on the server whether the batch is there; if it is not, `omrwatchd retry --force`.",
+        )
     if job.delivered_at is None:
         return CANCELLED
     return Problem(
@@ -104,7 +110,7 @@ class Control:
             advice = "Save it again, then drop it into the folder."
             raise Problem("not_now", f"{job.name} can't be tried again: it never was a usable ZIP.", advice)
         code = job.problem.code if job.problem is not None else ""
-        if code in ("outcome_unknown", "duplicate") and not force:
+        if (job.in_doubt or code in (OUTCOME_UNKNOWN, "duplicate")) and not force:
             raise Problem(
                 "needs_force",
                 f"{job.name} may be on the server already ({job.problem.summary if job.problem else ''})",

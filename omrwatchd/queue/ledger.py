@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Engine, delete, func, select, update
+from sqlalchemy import Engine, delete, false, func, not_, select, update
 from sqlalchemy.dialects.sqlite import insert
 
 from omrwatchd.clock import Clock
 from omrwatchd.errors import Problem
-from omrwatchd.model import Part, Status, check_move
+from omrwatchd.model import OUTCOME_UNKNOWN, Part, Status, check_move
 from omrwatchd.queue.rows import problem_columns
 from omrwatchd.queue.schema import chunks, jobs, parts
 from omrwatchd.queue.values import part_of
@@ -38,16 +38,18 @@ class Ledger:
         return self._set(part, status=new, **columns)
 
     def fail(self, part_id: int, problem: Problem) -> None:
-        """A part has failed for good; its job keeps the first such reason, and the others are tried anew."""
+        """A part has failed for good; its job keeps the first such reason, and the others are tried anew.
+
+        A reason to look on the server first outweighs all others: a retry must not pass it by.
+        """
         with self._writer.begin() as connection:
             row = connection.execute(select(parts).where(parts.c.id == part_id)).one()
             check_move(Status(row.status), Status.ERROR)
             connection.execute(update(parts).where(parts.c.id == part_id).values(status=Status.ERROR))
             connection.execute(update(jobs).where(jobs.c.id == row.job_id).values(failures=0))
+            keeps = jobs.c.error_code.is_not(None) if problem.code != OUTCOME_UNKNOWN else false()
             connection.execute(
-                update(jobs)
-                .where(jobs.c.id == row.job_id, jobs.c.error_code.is_(None))
-                .values(**problem_columns(problem))
+                update(jobs).where(jobs.c.id == row.job_id, not_(keeps)).values(**problem_columns(problem))
             )
 
     def _set(self, part: Part, **columns: Any) -> Part:
@@ -78,17 +80,18 @@ class Ledger:
         self, part: Part, chunk_size: int, edge: int | None, *, forgotten: bool = False
     ) -> Part:
         """Begin an upload at chunk 0 with chunks of so many bytes (chunks.plan); an old one is void."""
+        anew = {
+            "upload_id": None,
+            "chunk_size": chunk_size,
+            "edge_chunk_size": edge,
+            "final_sent_at": None,
+            "bytes_sent": 0,
+            "sessions": part.sessions + (1 if forgotten else 0),
+        }
         with self._writer.begin() as connection:
             connection.execute(delete(chunks).where(chunks.c.part_id == part.id))
-        return self._set(
-            part,
-            upload_id=None,
-            chunk_size=chunk_size,
-            edge_chunk_size=edge,
-            final_sent_at=None,
-            bytes_sent=0,
-            sessions=part.sessions + (1 if forgotten else 0),
-        )
+            connection.execute(update(parts).where(parts.c.id == part.id).values(anew))
+        return self.part(part.id)
 
     def final_goes_out(self, part: Part) -> Part:
         """Before the request that makes the batch: from here on its outcome may be unknown."""

@@ -14,6 +14,8 @@ from omrwatchd.queue.values import Columns
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 LEASE_SECONDS = 60.0
 """A daemon on another host is taken for gone when its heartbeat is older."""
+_FIRST_NAMESPACE = "pid:[4026531836]"
+"""That of the machine itself (PROC_PID_INIT_INO of the kernel's proc_ns.h); a container has another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,11 @@ class Process:
         return cls(
             f"{socket.gethostname()} {namespace}", _boot_id(), os.getpid(), _start_time(os.getpid()) or ""
         )
+
+    @property
+    def lives_by_heartbeat(self) -> bool:
+        """In a container: another one, on the same queue, can't see our process."""
+        return not self.host.endswith(f" {_FIRST_NAMESPACE}")
 
 
 def _boot_id() -> str:
@@ -62,7 +69,8 @@ def _is_same(pid: int, started: str) -> bool:
     try:
         os.kill(pid, 0)
     except PermissionError:
-        return not Path(f"/proc/{pid}").exists()  # another user's, hidden (ProtectProc=invisible); else a zombie
+        # another user's, hidden (ProtectProc=invisible); else a zombie
+        return not Path(f"/proc/{pid}").exists()
     except ProcessLookupError:
         return False
     return False

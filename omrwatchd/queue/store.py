@@ -5,7 +5,8 @@ Each method is one transaction, committed when it returns. Nothing here does I/O
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,10 +15,22 @@ from sqlalchemy.exc import IntegrityError
 
 from omrwatchd.clock import Clock
 from omrwatchd.errors import Problem
-from omrwatchd.model import ACTIVE, FINAL, Arriving, Identity, IllegalMove, Job, NewJob, Status, check_move
+from omrwatchd.model import (
+    ACTIVE,
+    FINAL,
+    OUTCOME_UNKNOWN,
+    Arriving,
+    Identity,
+    IllegalMove,
+    Job,
+    NewJob,
+    Status,
+    check_move,
+)
 from omrwatchd.queue.database import Changes
+from omrwatchd.queue.process import is_alive
 from omrwatchd.queue.rows import job_columns, problem_columns, read_jobs
-from omrwatchd.queue.schema import arriving, jobs, parts
+from omrwatchd.queue.schema import arriving, jobs, parts, workers
 
 
 class AlreadyQueued(Exception):
@@ -56,6 +69,13 @@ def duplicate(name: str, earlier: Job) -> Problem:
 
 def gone(job: Job) -> Problem:
     """What is said of a file that was taken away while it waited."""
+    if job.in_doubt:
+        summary = (
+            f"{job.name} was removed while the server's last answer was awaited, so the batch may exist."
+        )
+        return Problem(
+            OUTCOME_UNKNOWN, summary, "Look on the server; drop the file again if it is not there."
+        )
     summary = f"{job.name} was removed before it was delivered."
     return Problem("file_gone", summary, "Drop it again if it should be delivered.")
 
@@ -199,31 +219,30 @@ class Store:
             raise KeyError(job_id)
         return found[0]
 
-    def claim(self, worker: str, away: Sequence[str] = ()) -> Job | None:
+    def claim(self, worker: str, *, without: Collection[str] = ()) -> Job | None:
         """Take the next waiting job for ``worker``: begun ones first, then the oldest.
 
-        ``away``: names of watches whose files can't be read now; theirs wait.
+        ``without``: watches whose jobs have to wait.
         """
         order = (jobs.c.priority, jobs.c.started_at.is_(None), jobs.c.id)
-        with self._writer.begin() as connection:
-            oldest = connection.execute(
-                select(jobs.c.id)
-                .where(jobs.c.status == Status.PENDING, jobs.c.watch.not_in(away))
-                .order_by(*order)
-                .limit(1)
-            ).scalar()
-            if oldest is None:
-                return None
-            self._move(
-                connection,
-                oldest,
-                Status.PENDING,
-                Status.UPLOADING,
-                worker=worker,
-                started_at=func.coalesce(jobs.c.started_at, self._clock.now()),
-                attempts=jobs.c.attempts + 1,
-            )
-            return read_jobs(connection, jobs.c.id == oldest)[0]
+        waiting = select(jobs.c.id).where(jobs.c.status == Status.PENDING, jobs.c.watch.not_in(without))
+        while True:
+            with suppress(IllegalMove), self._writer.begin() as connection:
+                oldest = connection.execute(waiting.order_by(*order).limit(1)).scalar()
+                return None if oldest is None else self._claim(connection, oldest, worker)
+            # another worker was quicker, on a database that lets two of them look at once
+
+    def _claim(self, connection: Connection, oldest: int, worker: str) -> Job:
+        self._move(
+            connection,
+            oldest,
+            Status.PENDING,
+            Status.UPLOADING,
+            worker=worker,
+            started_at=func.coalesce(jobs.c.started_at, self._clock.now()),
+            attempts=jobs.c.attempts + 1,
+        )
+        return read_jobs(connection, jobs.c.id == oldest)[0]
 
     def move(self, job_id: int, old: Status, new: Status, **columns: Any) -> None:
         """Change a job's status, with other columns, in one guarded update.
@@ -272,10 +291,22 @@ class Store:
                 .values(status=Status.PENDING)
             )
 
-    def release_abandoned(self) -> list[int]:
-        """At start: active jobs of a daemon that is gone wait again. Their ids."""
+    def release_abandoned(self, worker: str) -> list[int]:
+        """At the start of ``worker``: its active jobs and those without a lease wait again. Their ids.
+
+        A lease runs out with its daemon (process.is_alive).
+        """
+        now = self._clock.now()
+        active = select(jobs.c.id.label("job"), jobs.c.worker, workers).outerjoin_from(
+            jobs, workers, workers.c.id == jobs.c.worker
+        )
         with self._writer.begin() as connection:
-            found = list(connection.execute(select(jobs.c.id).where(jobs.c.status.in_(ACTIVE))).scalars())
+            rows = connection.execute(active.where(jobs.c.status.in_(ACTIVE))).all()
+            found = [
+                row.job
+                for row in rows
+                if row.worker in (None, worker) or row.host is None or not is_alive(row._mapping, now)
+            ]
             for job_id in found:
                 connection.execute(
                     update(jobs).where(jobs.c.id == job_id).values(status=Status.PENDING, worker=None)

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import pytest
 
+from omrwatchd.delivery.filing import Away
 from omrwatchd.delivery.worker import Worker
 from omrwatchd.events import Event, Hooks
 from omrwatchd.intake.parts import parts_of
@@ -111,7 +112,9 @@ def open_station(tmp_path: Path, receiver: Receiver) -> OpenStation:
     """Opens the station; opening it again is a restart on the same queue."""
 
     @contextlib.contextmanager
-    def open_it(*, start: bool = True, **sections: dict[str, Any]) -> Iterator[Station]:
+    def open_it(
+        *, start: bool = True, away: Away = lambda _watch: None, **sections: dict[str, Any]
+    ) -> Iterator[Station]:
         (tmp_path / "drop").mkdir(exist_ok=True)
         table: dict[str, dict[str, Any]] = {
             "server": {"base_url": receiver.base_url, "token": "right-token"},
@@ -126,7 +129,7 @@ def open_station(tmp_path: Path, receiver: Receiver) -> OpenStation:
         announced: list[Event] = []
         deaths: list[BaseException] = []
         hooks = Hooks([announced.append])
-        with delivery(settings, HurriedClock(), hooks, lambda _name, death: deaths.append(death)) as (
+        with delivery(settings, HurriedClock(), hooks, lambda _name, death: deaths.append(death), away) as (
             worker,
             store,
         ):

@@ -54,6 +54,7 @@ class ScriptedServer:
         self.deeds: Counter[str] = Counter()
         self.token = "token-0"
         self._sessions: dict[str, Session] = {}
+        self._made_by: dict[str, str] = {}
         self._made = 0
         self._lock = threading.Lock()
         self._on_deed = on_deed
@@ -74,7 +75,7 @@ class ScriptedServer:
             deed = self.script.popleft() if self.script else "ack"
             self.deeds[deed] += 1
         if method == "GET" and deed not in ("away", "crash_before"):
-            return self._probed(token)
+            return self._looked_up(path) if path.startswith("/lookup/") else self._probed(token)
         self._on_deed(deed)
         if deed == "away":
             raise RequestLost(Lost.CONNECT, "refused")
@@ -105,6 +106,12 @@ class ScriptedServer:
     def _probed(self, token: str | None) -> Answer:
         return _json(200 if token == self.token else 401, {"ok": True})
 
+    def _looked_up(self, path: str) -> Answer:
+        batch_id = self._made_by.get(path.removeprefix("/lookup/"))
+        if batch_id is None:
+            return _json(404, {"message": "no such upload"})
+        return _json(200, {"batch_id": batch_id})
+
     def _work(
         self, path: str, headers: dict[str, str], content: bytes
     ) -> tuple[Answer, tuple[Session, int] | None]:
@@ -129,8 +136,8 @@ class ScriptedServer:
             self.wrongs.append(f"the final chunk came when {sorted(session.answered)} were acknowledged")
         whole = b"".join(session.chunks[number] for number in sorted(session.chunks))
         del self._sessions[upload_id]
-        answer = {"upload_id": upload_id, "batch_id": self._batch(fields["filename"], whole)}
-        return _json(200, answer), None
+        self._made_by[upload_id] = self._batch(fields["filename"], whole)
+        return _json(200, {"upload_id": upload_id, "batch_id": self._made_by[upload_id]}), None
 
     def _batch(self, name: str, content: bytes) -> str:
         batch_id = f"B{len(self.batches) + 1}"

@@ -69,6 +69,41 @@ def test_senseless_success_for_chunk_0_holds_the_queue(
     assert (job.attempts, len(receiver.batches)) == (1, 1)
 
 
+@pytest.mark.parametrize(
+    "body",
+    ["", "not json", "{}", '{"ok": true}', '{"upload_id": "another"}', '{"upload_id": "'],
+    ids=["empty", "text", "no upload_id", "portal", "other upload", "cut"],
+)
+def test_senseless_success_for_a_middle_chunk_leaves_no_hole(
+    receiver: Receiver, open_station: OpenStation, body: str
+) -> None:
+    """A 200 that does not name the upload is no acknowledgement: that chunk is sent again."""
+    receiver.add_fault(Fault(match="chunk", chunk_index=2, action="body", body=body))
+    with open_station() as station:
+        job = station.drop(size=4 * MIB)
+        before = sha256(station.folder / "drop" / "scan.zip")
+        job = station.ends(job, Status.COMPLETED)
+        assert station.announced(events.QueueHeld)[0].code == "misconfigured"
+    assert [batch.sha256 for batch in receiver.batches] == [before]
+    assert [r.chunk_index for r in receiver.requests if r.kind == "chunk"].count(2) == 2
+    assert job.attempts == 1
+
+
+@pytest.mark.parametrize("status", [502, 504, 520, 524])
+def test_pause_that_a_gateway_asks_for_makes_no_second_batch(
+    receiver: Receiver, open_station: OpenStation, status: int
+) -> None:
+    """Behind its error page with Retry-After the batch was made: reviewed, not sent again after the pause."""
+    receiver.add_fault(
+        Fault(match="upload", action="status", status=status, retry_after=1, processed=True, times=1)
+    )
+    with open_station() as station:
+        job = station.ends(station.drop(), Status.ERROR)
+    assert job.problem is not None
+    assert job.problem.code == "outcome_unknown"
+    assert len(receiver.batches) == 1
+
+
 @pytest.mark.parametrize("status", [502, 504, 520, 524])
 def test_gateway_that_gives_up_on_the_final_chunk_is_reviewed(
     receiver: Receiver, open_station: OpenStation, status: int

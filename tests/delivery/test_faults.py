@@ -39,6 +39,37 @@ def test_servers_own_refusal_fails_the_file_with_its_words(status: int) -> None:
     assert "no such task" in fault.problem.summary
 
 
+@pytest.mark.parametrize("status", [404, 405, 411, 451])
+def test_refusals_that_are_about_no_file_hold_the_queue(status: int) -> None:
+    """Even in JSON: another server's word for a wrong address would fail one file after the other."""
+    assert judge_answer(Answer(status, *JSON), FIRST, sent_whole=True, now=NOW).kind is Kind.MISCONFIGURED
+
+
+@pytest.mark.parametrize("value", ["0", "-5", "Sun, 06 Nov 1994 08:00:00 GMT", "soon", "9" * 400])
+def test_pause_is_neither_nothing_nor_endless(value: str) -> None:
+    """A pause costs no attempt, so a server that asks for none would be asked without end or rest."""
+    fault = judge_answer(Answer(429, {"retry-after": value}, b""), MIDDLE, sent_whole=True, now=NOW)
+    assert fault.kind is Kind.SLOW_DOWN
+    assert fault.wait is not None
+    assert 1 <= fault.wait <= 3600
+
+
+@pytest.mark.parametrize("status", [408, 413, 500, 503, 522, 530])
+def test_retry_after_on_any_error_is_a_pause(status: int) -> None:
+    """Whoever names a time is waited for, whatever the status; no attempt is spent."""
+    answer = Answer(status, HTML[0] | {"retry-after": "120"}, HTML[1])
+    fault = judge_answer(answer, MIDDLE, sent_whole=True, now=NOW)
+    assert (fault.kind, fault.wait) == (Kind.SLOW_DOWN, 120)
+
+
+@pytest.mark.parametrize("status", [502, 504, 520, 524])
+def test_retry_after_does_not_hide_a_lost_last_answer(status: int) -> None:
+    """A gateway that names a time all the same had sent the final chunk on: waiting makes nothing sure."""
+    answer = Answer(status, HTML[0] | {"retry-after": "30"}, HTML[1])
+    assert judge_answer(answer, FINAL, sent_whole=True, now=NOW).kind is Kind.UNKNOWN
+    assert judge_answer(answer, FINAL, sent_whole=False, now=NOW).kind is Kind.SLOW_DOWN
+
+
 def test_404_without_an_upload_id_is_a_wrong_address() -> None:
     """Chunk 0 has no session that could be forgotten: the address is wrong."""
     assert judge_answer(Answer(404, *JSON), FIRST, sent_whole=True, now=NOW).kind is Kind.MISCONFIGURED

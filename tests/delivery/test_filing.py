@@ -1,16 +1,23 @@
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from omrwatchd import events
+from omrwatchd.clock import SystemClock
+from omrwatchd.delivery import moving
 from omrwatchd.model import Status
+from omrwatchd.queue.views import Views
 from omrwatchd.receiver import Fault, Receiver
-from tests.delivery.conftest import OpenStation
+from tests.delivery.conftest import OpenStation, Station
 from tests.waiting import until
 from tests.zips import sha256
 
@@ -27,6 +34,13 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         pytest.skip("mounting a tmpfs needs root")
     yield folder
     subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def said_in_status(station: Station) -> dict[str, Any]:
+    """The error of the one job, as `status --json` shows it."""
+    [job] = Views(station.folder / "queue.db", SystemClock()).snapshot().document()["jobs"]
+    error: dict[str, Any] = job["error"]
+    return error
 
 
 def test_taken_name_is_never_overwritten(receiver: Receiver, open_station: OpenStation) -> None:
@@ -64,6 +78,8 @@ def test_full_disk_delays_filing_and_never_uploads_again(
         station.await_event(events.FilingDelayed)
         until(lambda: station.job(job).status is Status.COMPLETED)
         assert station.job(job).filing_problem is not None
+        assert said_in_status(station)["code"] == "not_yet_filed"
+        assert "No space left" in said_in_status(station)["summary"]
         assert (station.folder / "drop" / "scan.zip").exists()
         assert [p.name for p in small_disk.iterdir()] == ["ballast"]
         ballast.unlink()
@@ -145,3 +161,147 @@ def test_failed_file_of_the_longest_name_has_its_text(
         assert name.startswith(zip_name.removesuffix(".zip"))
         zip_name.encode()  # no half of a character, which would be a surrogate here
         assert station.job(job).filing_problem is None
+
+
+@pytest.mark.parametrize("room", [0, 20 * 1024], ids=["for nothing", "for the file, not for its text"])
+def test_full_disk_delays_a_failed_file_and_all_that_goes_with_it(
+    receiver: Receiver, open_station: OpenStation, small_disk: Path, room: int
+) -> None:
+    """File, sidecar and error text arrive in failed/ when there is room, each once and whole."""
+    ballast = small_disk / "ballast"
+    ballast.write_bytes(bytes(60 * 1024 - room))
+    receiver.add_fault(Fault(match="upload", action="status", status=422, message="Task 9 is closed"))
+    with open_station(start=False, watch={"failed": small_disk}) as station:
+        job = station.drop(size=18_000)
+        before = sha256(station.folder / "drop" / "scan.zip")
+        (station.folder / "drop" / "scan.zip.toml").write_text("sheets = 3")
+        station.worker.start()
+        station.await_event(events.FilingDelayed)
+        assert station.job(job).status is Status.ERROR
+        ballast.unlink()
+        station.ends(job, Status.ERROR)
+        assert os.listdir(station.folder / "drop") == []
+        assert sorted(os.listdir(small_disk)) == ["scan.zip", "scan.zip.error.txt", "scan.zip.toml"]
+        assert sha256(small_disk / "scan.zip") == before
+        assert "Task 9 is closed" in (small_disk / "scan.zip.error.txt").read_text()
+        assert (small_disk / "scan.zip.toml").read_text() == "sheets = 3"
+    assert len((station.folder / "summary.jsonl").read_text().splitlines()) == 1
+
+
+CAP_DAC_OVERRIDE = 1 << 1
+
+
+def _become_mortal() -> None:
+    """Take from this thread alone what lets root write anywhere (capset(2))."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    header, data = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
+    assert libc.capget(header, data) == 0
+    data[0] &= ~CAP_DAC_OVERRIDE
+    assert libc.capset(header, data) == 0
+
+
+def test_folder_without_rights_delays_the_filing(receiver: Receiver, open_station: OpenStation) -> None:
+    """done/ may not be written: delivered, said, waited out, filed when the right is there."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root, to give it up")
+    with open_station(start=False) as station:
+        done = station.folder / "done"
+        done.mkdir()
+        done.chmod(0o555)
+        job = station.drop()
+        run, station.worker.run = station.worker.run, lambda: (_become_mortal(), run())[1]  # type: ignore[method-assign]
+        station.worker.start()
+        assert "Permission denied" in station.await_event(events.FilingDelayed).reason
+        until(lambda: station.job(job).status is Status.COMPLETED)
+        assert said_in_status(station)["code"] == "not_yet_filed"
+        done.chmod(0o755)
+        station.ends(job, Status.COMPLETED)
+        assert (done / "scan.zip").exists()
+    assert len(receiver.batches) == 1
+
+
+def test_done_folder_that_was_deleted_is_made_again(receiver: Receiver, open_station: OpenStation) -> None:
+    """Somebody tidied up: the next file has its place all the same."""
+    with open_station() as station:
+        station.ends(station.drop("a.zip"), Status.COMPLETED)
+        shutil.rmtree(station.folder / "done")
+        station.ends(station.drop("b.zip"), Status.COMPLETED)
+        assert os.listdir(station.folder / "done") == ["b.zip"]
+
+
+def test_file_in_place_of_the_done_folder_delays_the_filing(
+    receiver: Receiver, open_station: OpenStation
+) -> None:
+    """What stands in the way is named, and left alone."""
+    with open_station(start=False) as station:
+        (station.folder / "done").write_text("not a folder")
+        job = station.drop()
+        station.worker.start()
+        assert str(station.folder / "done") in station.await_event(events.FilingDelayed).reason
+        (station.folder / "done").unlink()
+        station.ends(job, Status.COMPLETED)
+    assert len(receiver.batches) == 1
+
+
+def test_copy_that_a_crash_left_complete_is_not_made_twice(
+    receiver: Receiver, open_station: OpenStation, small_disk: Path
+) -> None:
+    """Ended between the copy and the removal of the original: one file in done/, under its own name."""
+    with open_station(start=False, watch={"done": small_disk}) as station:
+        job = station.drop()
+        target = os.fsencode(small_disk / "scan.zip")
+        station.store.note(job.id, filing_target=target)
+        shutil.copyfile(station.folder / "drop" / "scan.zip", target)  # with a time of its own
+        station.worker.start()
+        job = station.ends(job, Status.COMPLETED)
+        assert job.path == target
+        assert os.listdir(small_disk) == ["scan.zip"]
+        assert os.listdir(station.folder / "drop") == []
+
+
+def test_folder_that_is_half_removed_is_none_for_intake(
+    tmp_path: Path, small_disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A power cut while the original of a copied folder is removed leaves no smaller folder of pictures."""
+    room = tmp_path / "drop" / "room"
+    room.mkdir(parents=True)
+    for number in range(3):
+        (room / f"{number}.jpg").write_bytes(b"picture")
+
+    def power_cut(folder: bytes) -> None:
+        os.unlink(os.path.join(folder, b"1.jpg"))
+        raise SystemExit
+
+    monkeypatch.setattr(moving.shutil, "rmtree", power_cut)
+    with pytest.raises(SystemExit):
+        moving.move(os.fsencode(room), os.fsencode(small_disk / "room"), moving.nobody_listens)
+    assert [name for name in os.listdir(tmp_path / "drop") if not name.startswith(".")] == []
+    assert sorted(os.listdir(small_disk / "room")) == ["0.jpg", "1.jpg", "2.jpg"]
+
+
+def _fill(ballast: Path) -> None:
+    with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
+
+
+def test_summary_log_may_be_rotated_and_may_be_full(
+    receiver: Receiver, open_station: OpenStation, small_disk: Path
+) -> None:
+    """A renamed log is begun anew; on a full disk the line waits, whole, for room; each is written once."""
+    log = small_disk / "summary.jsonl"
+    with open_station(summary={"path": log}) as station:
+        station.ends(station.drop("a.zip"), Status.COMPLETED)
+        log.rename(small_disk / "summary.jsonl.1")
+        station.ends(station.drop("b.zip"), Status.COMPLETED)
+        ballast = small_disk / "ballast"
+        _fill(ballast)
+        log.rename(small_disk / "summary.jsonl.2")
+        job = station.drop("c.zip")
+        station.await_event(events.SummaryDelayed)
+        assert station.job(job).status is Status.COMPLETED
+        assert not log.exists() or log.read_bytes() == b""
+        ballast.unlink()
+        station.ends(job, Status.COMPLETED)
+    lines = [path.read_text().splitlines() for path in sorted(small_disk.iterdir())]
+    assert [len(each) for each in lines] == [1, 1, 1]

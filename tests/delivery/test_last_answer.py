@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from omrwatchd import events
+from omrwatchd.clock import SystemClock
+from omrwatchd.errors import Problem
 from omrwatchd.model import Status
+from omrwatchd.queue.control import opened_control
 from omrwatchd.receiver import Fault, Receiver
 from omrwatchd.settings import MIB
 from tests.delivery.conftest import OpenStation
@@ -110,3 +115,68 @@ def test_resend_that_tells_nothing_is_reviewed(
         assert job.problem.code == "outcome_unknown"
     assert [r.chunk_index for r in receiver.requests].count(FINAL) == 2
     assert [r.chunk_index for r in receiver.requests].count(0) == 1
+
+
+def test_cancel_while_the_last_answer_is_awaited_says_that_the_batch_may_exist(
+    receiver: Receiver, open_station: OpenStation
+) -> None:
+    """It ends at once, and a `retry` without --force would be a silent second batch."""
+    receiver.add_fault(Fault(match="chunk", chunk_index=FINAL, action="delay", seconds=30))
+    with open_station() as station, opened_control(station.folder / "queue.db", SystemClock()) as control:
+        job = station.drop(size=3 * MIB)
+        until(lambda: len(receiver.batches) == 1)
+        control.cancel(job.id)
+        job = station.ends(job, Status.ABORTED, 5.0)
+        assert job.problem is not None
+        assert job.problem.code == "outcome_unknown"
+        assert "may exist" in (station.folder / "failed" / "scan.zip.error.txt").read_text()
+        with pytest.raises(Problem, match="may be on the server"):
+            control.retry(job.id)
+    assert len(receiver.batches) == 1
+
+
+def test_other_failure_of_a_part_does_not_hide_that_one_is_in_doubt(
+    receiver: Receiver, open_station: OpenStation
+) -> None:
+    """Part 1 is refused, part 2 may be a batch: the text says so, and a retry of both asks for --force."""
+    first, second = "scan.part1of2.zip", "scan.part2of2.zip"
+    receiver.add_fault(Fault(match="upload", filename=first, action="status", status=422, message="Full"))
+    receiver.add_fault(Fault(match="upload", filename=second, action="lose_answer"))
+    with (
+        open_station(split={"max_sheets": 3}) as station,
+        opened_control(station.folder / "queue.db", SystemClock()) as control,
+    ):
+        job = station.ends(station.drop(sheets=6), Status.ERROR)
+        assert "may exist" in (station.folder / "failed" / "scan.zip.error.txt").read_text()
+        with pytest.raises(Problem, match="may be on the server"):
+            control.retry(job.id)
+        assert "--force" in control.retry_failed()[0].words
+    assert [batch.filename for batch in receiver.batches] == [second]
+
+
+def test_server_that_fails_over_the_whole_file_and_then_forgets_it_is_reviewed(
+    receiver: Receiver, open_station: OpenStation
+) -> None:
+    """500 to the final chunk, then 410: the batch may have been made before it failed."""
+    receiver.add_fault(Fault(match="chunk", chunk_index=FINAL, action="status", status=500, processed=True))
+    receiver.add_fault(Fault(match="chunk", chunk_index=FINAL, action="forget"))
+    with open_station() as station:
+        job = station.ends(station.drop(size=3 * MIB), Status.ERROR)
+    assert job.problem is not None
+    assert job.problem.code == "outcome_unknown"
+    assert len(receiver.batches) == 1
+
+
+def test_file_that_changes_in_doubt_is_not_forgotten(receiver: Receiver, open_station: OpenStation) -> None:
+    """The old content may be a batch: that is said, and the new content is a file of its own."""
+    with open_station(start=False) as station:
+        job = station.drop()
+        station.worker._tools.road.ledger.final_goes_out(job.parts[0])
+        path = station.folder / "drop" / "scan.zip"
+        path.write_bytes(b"another exam")
+        station.worker.start()
+        job = station.ends(job, Status.ERROR)
+        assert job.problem is not None
+        assert job.problem.code == "outcome_unknown"
+        assert path.read_bytes() == b"another exam"
+        assert os.fsencode(path) not in station.store.open_paths()

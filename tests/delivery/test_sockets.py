@@ -130,7 +130,7 @@ def client_for(address: str, certificate: Path | None = None, **server: str) -> 
 def send(client: Client, source: Source, *, final: bool = False, length: int = len(CONTENT)) -> int:
     whole = len(HEAD) + length + len(TAIL)
     headers = (("Content-Length", str(whole)),)
-    request = Request("/batches/upload-chunk", headers, HEAD, 0, length, TAIL, final, True)
+    request = Request("/batches/upload-chunk", headers, HEAD, 0, length, TAIL, final, "u")
     clock = HurriedClock()
     body = Body(
         request,

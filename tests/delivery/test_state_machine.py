@@ -13,6 +13,7 @@ import random
 import shutil
 import tempfile
 import threading
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event as Bell
@@ -36,6 +37,7 @@ from omrwatchd.delivery.summary import SummaryLog
 from omrwatchd.delivery.upload import Road
 from omrwatchd.delivery.worker import Worker
 from omrwatchd.errors import Problem
+from omrwatchd.intake.parts import parts_of
 from omrwatchd.model import ACTIVE, FINAL, Identity, Job, NewJob, NewPart, Status
 from omrwatchd.queue.control import Control
 from omrwatchd.queue.database import open_database, open_quick
@@ -43,10 +45,17 @@ from omrwatchd.queue.ledger import Ledger
 from omrwatchd.queue.store import Store
 from omrwatchd.queue.views import Views
 from omrwatchd.queue.workers import WorkerRow
-from omrwatchd.settings import Settings, Upload
+from omrwatchd.settings import Settings, Split, Upload
+from omrwatchd.sheets.archive import Archive, read_archive
+from omrwatchd.sheets.part import VirtualPart
+from omrwatchd.sheets.source import FileSource
+from omrwatchd.sheets.split import PartPlan, layout
 from tests.delivery.scripted import DEEDS, Crash, ScriptedServer
+from tests.zips import write_zip
 
 CHUNK = 1000
+TALLY: Counter[str] = Counter()
+"""What the machines of a run have been through."""
 PATIENCE = 5000
 """Rests in a row after which a worker that still has something to do is taken to be held for good."""
 
@@ -85,8 +94,12 @@ class Deliveries(RuleBasedStateMachine):
 
     template: Path
 
-    @initialize()
-    def begin(self) -> None:
+    @initialize(
+        edge=st.sampled_from([None, 300]),
+        on_unknown=st.sampled_from(["review", "resend"]),
+        lookup=st.booleans(),
+    )
+    def begin(self, edge: int | None, on_unknown: str, lookup: bool) -> None:
         shm = Path("/dev/shm")
         self.folder = Path(tempfile.mkdtemp(dir=shm if shm.is_dir() else None))
         self.drop = self.folder / "drop"
@@ -100,7 +113,14 @@ class Deliveries(RuleBasedStateMachine):
             watch=({"drop": self.drop, "status_board": False},),  # type: ignore[arg-type]
         )
         plain = {name: field.default for name, field in Upload.model_fields.items()}
-        self.upload = Upload.model_construct(**(plain | {"chunk_size": CHUNK, "direct_limit": 1800}))
+        chosen = {
+            "chunk_size": CHUNK,
+            "direct_limit": 1800,
+            "edge_chunk_size": edge,
+            "on_unknown": on_unknown,
+        }
+        self.upload = Upload.model_construct(**(plain | chosen))
+        self.lookup_path = "/lookup/{upload_id}" if lookup else ""
         self.clock = PassingClock()
         self.engine = open_database(self.folder / "queue.db", create=True)
         self.quick = open_quick(self.folder / "queue.db")
@@ -108,7 +128,10 @@ class Deliveries(RuleBasedStateMachine):
         self.control = Control(self.engine, self.clock)
         self.server = ScriptedServer(self.deed)
         self.pool = ThreadPoolExecutor(4)
-        self.versions: dict[str, list[bytes]] = {}
+        self.files: dict[str, list[bytes]] = {}
+        """What each file held, by its name, over time."""
+        self.batches: dict[str, tuple[str, list[bytes]]] = {}
+        """Of each batch that may be made, by its name: its file, and what it may hold."""
         self.words: dict[str, int] = {}
         """How often an operator asked for a file with --force."""
         self.removed: set[str] = set()
@@ -116,6 +139,9 @@ class Deliveries(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         if hasattr(self, "folder"):
+            TALLY.update(self.server.deeds)
+            TALLY["files"] += self.made
+            TALLY["batches"] += len(self.server.batches)
             self.pool.shutdown()
             self.quick.dispose()
             self.engine.dispose()
@@ -129,21 +155,52 @@ class Deliveries(RuleBasedStateMachine):
         name = f"scan-{self.made:03}.zip"
         path = self.drop / name
         path.write_bytes(random.Random(name).randbytes((chunks - 1) * CHUNK + odd))
-        self.admit(path)
+        self.admit(path, None)
 
-    def admit(self, path: Path) -> None:
+    @rule(sheets=st.integers(3, 7), size=st.integers(300, 900))
+    def drop_parts(self, sheets: int, size: int) -> None:
+        """Two sheets a part: some go in one request, some in chunks."""
+        self.made += 1
+        path = write_zip(self.drop / f"scan-{self.made:03}.zip", sheets=sheets, size=sheets * size)
+        with path.open("rb") as file:
+            self.admit(path, read_archive(file.fileno(), path.name))
+
+    @rule()
+    def settle_again(self) -> None:
+        """As intake does with a file that was changed, once no row is open for it."""
+        for path in sorted(self.drop.glob("*.zip")):
+            if self.is_changed(path) and os.fsencode(path) not in self.store.open_paths():
+                self.admit(path, None)
+
+    def admit(self, path: Path, archive: Archive | None) -> None:
         content, found = path.read_bytes(), path.stat()
-        self.versions.setdefault(path.name, []).append(content)
+        self.files.setdefault(path.name, []).append(content)
+        parts = (
+            (NewPart(path.name, 1, len(content)),)
+            if archive is None
+            else parts_of(path.name, archive, Split(max_sheets=2))
+        )
+        for number, part in enumerate(parts):
+            held = content if archive is None else self.part_of(path, archive, number, part)
+            self.batches.setdefault(part.name, (path.name, []))[1].append(held)
         self.store.admit(
             NewJob(
                 path=os.fsencode(path),
                 name=path.name,
                 watch="default",
                 identity=Identity(found.st_size, found.st_mtime_ns, found.st_ino),
-                sheets=1,
-                parts=(NewPart(path.name, 1, len(content)),),
+                sheets=sum(part.sheets for part in parts),
+                fingerprint=None if archive is None else archive.fingerprint,
+                parts=parts,
             )
         )
+
+    def part_of(self, path: Path, archive: Archive, number: int, part: NewPart) -> bytes:
+        found = path.stat()
+        with path.open("rb") as file:
+            whole = FileSource(file.fileno(), found.st_size, found.st_mtime_ns)
+            plan = PartPlan(number, part.name, part.first_sheet, part.stop_sheet)
+            return VirtualPart(whole, layout(archive, plan)).read(0, part.size)
 
     @rule(deeds=st.lists(st.sampled_from(DEEDS), min_size=1, max_size=8))
     def lay_script(self, deeds: list[str]) -> None:
@@ -166,7 +223,7 @@ class Deliveries(RuleBasedStateMachine):
             pool=self.pool,
             pause=Pause(self.clock),
             limit=RateLimit(self.upload, self.clock),
-            last_answer=LastAnswer(self.server, credentials, self.clock, ""),
+            last_answer=LastAnswer(self.server, credentials, self.clock, self.lookup_path),
         )
         filing = Filing(self.store, self.clock, self.settings.watch_named)
         summary = SummaryLog(self.settings.summary_file)
@@ -238,14 +295,14 @@ class Deliveries(RuleBasedStateMachine):
 
     @invariant()
     def no_second_batch_without_an_operators_word(self) -> None:
-        for name in self.versions:
-            made = [batch for batch in self.server.batches if batch[1] == name]
-            assert len(made) <= 1 + self.words.get(name, 0), f"{name}: {[b[0] for b in made]}"
+        made = Counter((name, content) for _, name, content in self.server.batches)
+        for (name, _), count in made.items():
+            assert count <= 1 + self.words.get(self.batches[name][0], 0), f"{name}: {count}"
 
     @invariant()
     def what_was_assembled_is_the_source(self) -> None:
         for batch_id, name, content in self.server.batches:
-            assert content in self.versions[name], batch_id
+            assert content in self.batches[name][1], batch_id
 
     @invariant()
     def the_final_chunk_came_after_all_acknowledgements(self) -> None:
@@ -256,24 +313,25 @@ class Deliveries(RuleBasedStateMachine):
         batches = {batch_id: name for batch_id, name, _ in self.server.batches}
         for job in self.jobs():
             for batch_id in job.batch_ids:
-                assert batches[batch_id] == job.name
+                assert batches[batch_id] in [part.name for part in job.parts]
             path = Path(os.fsdecode(job.path))
             if job.status is Status.COMPLETED:
-                assert job.batch_ids
+                assert len(job.batch_ids) == len(job.parts)
                 assert path.parent.name == "done" or job.name in self.removed
             if job.filed_at is not None and job.status in (Status.ERROR, Status.ABORTED):
                 # a file that was changed meanwhile is another one: not ours to move, intake takes it anew
-                assert path.parent.name == "failed" or not path.exists() or self.is_changed(path)
+                anew = len(self.files[job.name]) > 1
+                assert path.parent.name == "failed" or not path.exists() or anew or self.is_changed(path)
             if job.name not in self.removed:
                 assert path.exists() or job.status in FINAL or job.filing_target is not None
 
     def is_changed(self, path: Path) -> bool:
-        return path.read_bytes() not in self.versions[path.name]
+        return path.read_bytes() != self.files[path.name][-1]
 
     @invariant()
     def no_scan_is_lost(self) -> None:
         """Each file lies in exactly one of the three folders, whole."""
-        for name in self.versions.keys() - self.removed:
+        for name in self.files.keys() - self.removed:
             places = [
                 place
                 for folder in ("drop", "done", "failed")
@@ -328,4 +386,8 @@ def test_nothing_is_lost_or_delivered_twice(template: Path) -> None:
 @pytest.mark.timeout(900)
 def test_nothing_is_lost_or_delivered_twice_for_long(template: Path) -> None:
     """The same, for a few minutes' worth."""
-    run(template, 120)
+    TALLY.clear()
+    examples = int(os.environ.get("DELIVERY_EXAMPLES", "120"))
+    run(template, examples)
+    print(f"\n{examples} examples: {dict(TALLY)}")  # noqa: T201 - the counts are what it is run for
+    assert TALLY.keys() >= set(DEEDS)

@@ -21,9 +21,11 @@ CONFIG = """
 [server]
 base_url = "{base_url}"
 token_file = "{folder}/token"{lookup}
+[split]
+max_sheets = {max_sheets}
 [upload]
 chunk_size = "{chunk_size}"
-direct_limit = "{direct_limit}"
+direct_limit = "{direct_limit}"{upload}
 [queue]
 path = "{folder}/state/queue.db"
 cooldown_seconds = {cooldown}
@@ -35,7 +37,7 @@ format = "json"
 [[watch]]
 drop = "{folder}/drop"
 settle_seconds = {settle}
-give_up_seconds = {give_up}
+give_up_seconds = {give_up}{watch}
 """
 
 
@@ -61,6 +63,9 @@ class Machine:
             "give_up": 600,
             "settle": 0.5,
             "lookup": "",
+            "upload": "",
+            "max_sheets": 3000,
+            "watch": "",
         } | values
         (self.folder / "config.toml").write_text(CONFIG.format(**given))
 

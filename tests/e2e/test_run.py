@@ -192,8 +192,8 @@ def test_arriving_file_is_shown(machine: Machine) -> None:
 def test_names_that_are_no_utf8_and_have_line_breaks_go_through(machine: Machine) -> None:
     """A Latin-1 name and one with a line break and quotes are delivered, logged and filed as they are."""
     names = [b"Pr\xfcfung.zip", b'a "b"\n.zip']
-    for name in names:
-        path = write_zip(machine.folder / "x.zip")
+    for seed, name in enumerate(names):
+        path = write_zip(machine.folder / "x.zip", seed=seed)
         os.rename(path, os.path.join(os.fsencode(machine.drop), name))
     assert machine.start("--until-idle").wait(30) == 0
     assert sorted(os.listdir(os.fsencode(machine.folder / "done"))) == sorted(names)
@@ -268,7 +268,7 @@ def test_folder_that_can_not_be_written_is_named(machine: Machine) -> None:
             folder.chmod(0o755)
         program = (
             "import os, sys; from omrwatchd.cli.main import entry;"
-            "import omrwatchd.ops.preflight, omrwatchd.service, omrwatchd.settings;"
+            "import encodings.utf_8_sig, omrwatchd.ops.preflight, omrwatchd.service, omrwatchd.settings;"
             "os.setgroups([]); os.setgid(65534); os.setuid(65534);"
             f"sys.argv = ['omrwatchd', '--config', '{open_folder}/config.toml', 'run']; entry()"
         )

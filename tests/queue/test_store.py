@@ -256,7 +256,7 @@ class QueueMachine(RuleBasedStateMachine):
         job = self.active()
         assert job is not None
         if how == "crash":
-            assert self.store.release_abandoned() == [job.id]
+            assert self.store.release_abandoned("w") == [job.id]
         elif how == "give back":
             self.store.give_back(job, attempted=True)
         elif how == "fail":
