@@ -40,9 +40,12 @@ def test_install_brings_program_user_unit_and_skeleton(machine: Machine) -> None
     """`make install`, as documented; and once more, which changes nothing that was filled in."""
     assert "Installed: Python 3" in machine.run(INSTALL, 300)
     machine.run("id omrwatchd && omrwatchd --version && systemctl cat omrwatchd")
-    assert machine.run("stat -c '%a %U %G' /etc/omrwatchd/token /etc/omrwatchd/config.toml").split() == [
-        "600", "root", "root", "640", "root", "omrwatchd",
-    ]  # fmt: skip
+    places = ("/etc/omrwatchd/token", "/etc/omrwatchd/config.toml", "/var/lib/omrwatchd")
+    assert machine.run(f"stat -c '%a %U %G' {' '.join(places)}").splitlines() == [
+        "600 root root",
+        "640 root omrwatchd",
+        "700 omrwatchd omrwatchd",
+    ]
     machine.write("/etc/omrwatchd/config.toml", "# mine\n")
     machine.run(INSTALL, 300)
     assert machine.run("cat /etc/omrwatchd/config.toml") == "# mine\n"
@@ -178,15 +181,15 @@ def test_killed_daemon_is_started_again(station: Station, tmp_path: Path) -> Non
 
 
 @contextlib.contextmanager
-def frozen(machine: Machine, process: int, first: int, last: int) -> Iterator[None]:
+def frozen(machine: Machine, process: int, threads: str) -> Iterator[None]:
     """Some threads of the process stand still, as in a call that never returns."""
-    freeze = "/source/tests/systemd/freeze.py"
-    machine.run(f"systemd-run --quiet --unit=freeze python3 {freeze} {process} {first} {last}")
-    until(lambda: "frozen" in machine.run("journalctl -q -u freeze -o cat"), what="the threads to be frozen")
+    unit = f"freeze-{process}"
+    machine.run(f"systemd-run --quiet --unit={unit} python3 /source/tests/systemd/freeze.py {process} {threads}")
+    until(lambda: "frozen" in machine.run(f"journalctl -q -u {unit} -o cat"), what="the threads to be frozen")
     try:
         yield
     finally:
-        machine.run("systemctl stop freeze; journalctl --rotate --vacuum-time=1s -q || true")
+        machine.try_(f"systemctl stop {unit}")  # ends by itself when they are killed
 
 
 def test_process_that_stands_still_is_killed_by_the_watchdog(station: Station, tmp_path: Path) -> None:
@@ -205,14 +208,15 @@ def test_process_that_stands_still_is_killed_by_the_watchdog(station: Station, t
 
 
 @pytest.mark.parametrize(
-    ("name", "first", "last"), [("worker.zip", 1, 2), ("lanes.zip", 3, 99)], ids=["worker", "chunk threads"]
+    ("name", "threads"), [("worker.zip", "2:3"), ("lanes.zip", "-4:")], ids=["worker", "chunk threads"]
 )
 def test_thread_that_hangs_is_noticed_and_the_upload_goes_on(
-    station: Station, tmp_path: Path, name: str, first: int, last: int
+    station: Station, tmp_path: Path, name: str, threads: str
 ) -> None:
     """The rest of the process is well: it is the missing progress that keeps the watchdog hungry.
 
     A quarter of an hour's patience is too much for a test: that one constant is shortened where it is installed.
+    In the order of their beginning the threads are the main one, inotify's, the worker … and the four lanes.
     """
     machine = station.machine
     machine.run(f"sed -i 's/^STEP_SECONDS = .*/STEP_SECONDS = 3.0/' {LIVENESS}")
@@ -221,7 +225,7 @@ def test_thread_that_hangs_is_noticed_and_the_upload_goes_on(
     station.save(tmp_path, name, 15)
     station.await_chunks(name, 4)
     process, began = station.pid, now()
-    with frozen(machine, process, first, last):
+    with frozen(machine, process, threads):
         station.await_another_process(process, 90)
     print(f"\nactive again after {now() - began:.1f} s")
     [silent] = station.events("thread_silent", began)
