@@ -31,7 +31,8 @@ def read_token(server: Server) -> str:
     """The token as it is now.
 
     Raises:
-        Problem: ``token_missing``, ``token_unreadable`` or ``token_unusable``, naming the place; never the token.
+        Problem: ``token_missing``, ``token_unreadable`` or ``token_unusable``, naming the
+            place; never the token.
     """
     if server.token is not None:
         return _clean(server.token.get_secret_value(), "server.token")
@@ -51,7 +52,9 @@ def read_token(server: Server) -> str:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not text"
         raise Problem(
-            "token_unreadable", f"{where} can't be read: {reason}.", "Check the path and that this user may read it."
+            "token_unreadable",
+            f"{where} can't be read: {reason}.",
+            "Check the path and that this user may read it.",
         ) from None
     return _clean(text, where, advice)
 

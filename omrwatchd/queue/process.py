@@ -62,7 +62,8 @@ def _is_same(pid: int, started: str) -> bool:
     try:
         os.kill(pid, 0)
     except PermissionError:
-        return not Path(f"/proc/{pid}").exists()  # another user's, hidden (ProtectProc=invisible); else a zombie
+        # another user's, hidden (ProtectProc=invisible); else a zombie
+        return not Path(f"/proc/{pid}").exists()
     except ProcessLookupError:
         return False
     return False
