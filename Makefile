@@ -30,7 +30,7 @@ test: lint
 # Debian tree and wheels, which stay in ~/.cache/omrwatchd-systemd.
 test-systemd: $(VENV)/.installed
 	@$(BIN)/python -m tests.systemd.needs
-	$(BIN)/python -m pytest --numprocesses=0 --timeout=900 -x -v -s tests/systemd/booted.py
+	$(BIN)/python -m pytest --numprocesses=0 --timeout=900 -x -v -s --durations=0 --durations-min=3 tests/systemd/booted.py
 
 install uninstall:
 	@deploy/install.sh $@

@@ -1,17 +1,18 @@
 """Stops single threads of a process, as a call that never returns would: by ptrace(2), until this ends.
 
-    python3 freeze.py PID FIRST [LAST]      threads in the order in which they were begun, 0 is the main one
+    python3 freeze.py PID FIRST:[LAST]      as a slice of its threads, in the order in which they were begun
 
 Run as root in the container, with nothing but the standard library.
 """
 
+import contextlib
 import ctypes
 import os
 import pathlib
-import signal
 import sys
 
 SEIZE, INTERRUPT = 0x4206, 0x4207
+WALL = 0x40000000
 libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -27,13 +28,16 @@ def asleep(thread: int) -> bool:
     return stat.rpartition(")")[2].split()[0] == "S"
 
 
-process, first = int(sys.argv[1]), int(sys.argv[2])
+process = int(sys.argv[1])
+first, _, last = sys.argv[2].partition(":")
 threads = sorted(map(int, os.listdir(f"/proc/{process}/task")))
-for each in threads[first : int(sys.argv[3]) if len(sys.argv) > 3 else first + 1]:
+for each in threads[int(first) : int(last) if last else None]:
     ptrace(SEIZE, each)
     while not asleep(each):
         pass
     ptrace(INTERRUPT, each)
     print(each, flush=True)
 print("frozen", flush=True)
-signal.pause()
+with contextlib.suppress(ChildProcessError):
+    while True:
+        os.waitpid(-1, WALL)  # a killed process is gone only when its tracer has seen the end of each thread

@@ -41,7 +41,8 @@ class Machine:
         enter = ["nsenter", f"--target={self._leader}", "--all", "--root", "--wd", "--"]
         return subprocess.run(
             [*enter, "bash", "-o", "pipefail", "-c", command],
-            env=ENVIRONMENT, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout, check=False,
+            env=ENVIRONMENT, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout,
+            check=False,
         )  # fmt: skip
 
     def run(self, command: str, timeout: float = 120) -> str:
@@ -49,7 +50,9 @@ class Machine:
         done = self.try_(command, timeout)
         if done.returncode != 0:
             told = self.try_("journalctl --sync; journalctl -q -n 30 -o cat").stdout
-            raise AssertionError(f"{command} ended with {done.returncode}:\n{done.stdout}{done.stderr}\n{told}")
+            raise AssertionError(
+                f"{command} ended with {done.returncode}:\n{done.stdout}{done.stderr}\n{told}"
+            )
         return done.stdout
 
     def write(self, path: str, text: str) -> None:

@@ -43,7 +43,9 @@ class Station:
     def await_another_process(self, than: int, seconds: float = 60) -> int:
         """The pid of the service once it is active as another process; 0 stands for none."""
         return until(
-            lambda: self.pid if self.show("ActiveState")["ActiveState"] == "active" and self.pid != than else 0,
+            lambda: (
+                self.pid if self.show("ActiveState")["ActiveState"] == "active" and self.pid != than else 0
+            ),
             seconds,
             "another process of the service",
         )
@@ -66,7 +68,9 @@ class Station:
 
     def journal(self, since: float = 0.0) -> list[dict[str, Any]]:
         """The daemon's own lines, as the journal has them, each with its event in `line`."""
-        text = self.machine.run("journalctl --sync; journalctl _SYSTEMD_UNIT=omrwatchd.service -o json --no-pager -q")
+        text = self.machine.run(
+            "journalctl --sync; journalctl _SYSTEMD_UNIT=omrwatchd.service -o json --no-pager -q"
+        )
         entries = [json.loads(entry) for entry in text.splitlines()]
         for entry in entries:
             message = str(entry["MESSAGE"])

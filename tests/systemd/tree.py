@@ -37,7 +37,17 @@ def debian() -> Path:
     _remove(unfinished)
     # what debootstrap mounts is gone with the namespace, and its processes with it, however this ends
     private = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
-    _call([*private, "debootstrap", "--variant=minbase", f"--include={PACKAGES}", suite, str(unfinished), mirror])
+    _call(
+        [
+            *private,
+            "debootstrap",
+            "--variant=minbase",
+            f"--include={PACKAGES}",
+            suite,
+            str(unfinished),
+            mirror,
+        ]
+    )
     unfinished.rename(tree)
     return tree
 
@@ -61,7 +71,9 @@ def wheels(tree: Path) -> Path:
         *project["project"]["optional-dependencies"]["demo"],
         *project["build-system"]["requires"],
     ])  # fmt: skip
-    version = _call(["chroot", str(tree), "python3", "-c", "import sys; print('%d.%d' % sys.version_info[:2])"])
+    version = _call(
+        ["chroot", str(tree), "python3", "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]
+    )
     folder = cache() / f"wheels-{version.strip()}-{_digest(' '.join(wanted))}"
     if folder.is_dir():
         return folder
