@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Engine, delete, func, select, update
 from omrwatchd.clock import Clock
 from omrwatchd.errors import Problem
 from omrwatchd.model import ACTIVE, FINAL, OUTCOME_UNKNOWN, Job, Status
-from omrwatchd.queue.database import open_database
+from omrwatchd.queue.database import open_database, usable
 from omrwatchd.queue.rows import problem_columns, read_jobs
 from omrwatchd.queue.schema import chunks, jobs, parts, workers
 from omrwatchd.queue.store import RESET
@@ -237,7 +237,8 @@ def opened_control(file: Path, clock: Clock) -> Iterator[Control]:
         raise Problem("no_queue", f"There is no queue {file} yet.", "Start the daemon once.")
     engine = open_database(file, create=True)
     try:
-        yield Control(engine, clock)
+        with usable(file):
+            yield Control(engine, clock)
     finally:
         engine.dispose()
 
