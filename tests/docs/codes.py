@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import omrwatchd
+from omrwatchd import model
 
 PACKAGE = Path(omrwatchd.__file__).parent
 _CODE = re.compile(r"[a-z]+(_[a-z]+)*")
@@ -37,12 +38,14 @@ def _codes_in(tree: ast.Module, file: Path) -> set[str]:
 
 
 def _named_elsewhere(first: ast.expr, tree: ast.Module, file: Path) -> set[str]:
-    """A code that is handed on is another Problem's own, a row's, or stands in a table of (code, words)."""
+    """A code not spelt out is another Problem's own, a row's, a name of the model, or in a table of (code, words)."""
     if isinstance(first, ast.Attribute) and first.attr in ("code", "error_code"):
         return set()
     if isinstance(first, ast.Subscript) and ast.unparse(first.slice) == "'error_code'":
         return set()
     assert isinstance(first, ast.Name), f"{file}: a Problem's code can't be told: {ast.unparse(first)}"
+    if isinstance(constant := getattr(model, first.id, None), str):
+        return {constant}
     tables = [node.value for node in tree.body if isinstance(node, ast.Assign)]
     found = {
         str(pair.elts[0].value)
