@@ -38,7 +38,7 @@ def _codes_in(tree: ast.Module, file: Path) -> set[str]:
 
 
 def _named_elsewhere(first: ast.expr, tree: ast.Module, file: Path) -> set[str]:
-    """A code not spelt out is another Problem's own, a row's, a name of the model, or in a table of (code, words)."""
+    """Other Problems' codes and rows' are handed on; else the model names it, or a table of (code, words)."""
     if isinstance(first, ast.Attribute) and first.attr in ("code", "error_code"):
         return set()
     if isinstance(first, ast.Subscript) and ast.unparse(first.slice) == "'error_code'":
