@@ -39,7 +39,7 @@ from omrwatchd.ops.liveness import LISTING_SECONDS, Watched, worker_limit
 from omrwatchd.ops.reading import read_again
 from omrwatchd.ops.report import Report
 from omrwatchd.ops.systemd import Notifier
-from omrwatchd.queue.database import open_database, open_quick
+from omrwatchd.queue.database import in_words, open_database, open_quick, usable
 from omrwatchd.queue.ledger import Ledger
 from omrwatchd.queue.store import Store
 from omrwatchd.queue.views import Views
@@ -132,7 +132,9 @@ class Daemon:
 
     def _on_death(self, thread: str, death: BaseException) -> None:
         self._death = (thread, death)
-        self._announce(events.ThreadDied(thread, f"{type(death).__name__}: {death}"))
+        problem = in_words(self._settings.queue_file, death)
+        words = f"{type(death).__name__}: {death}" if problem is None else problem.sentence()
+        self._announce(events.ThreadDied(thread, words))
         self._word.put(f"{thread} died")
 
     def _wait(self, intake: Intake, store: Store, *, until_idle: bool) -> str | Settings:
@@ -251,7 +253,8 @@ def delivery(
         away=away,
     )
     try:
-        row.register()
+        with usable(file):
+            row.register()
         worker = Worker(tools, on_death)
         filing.sign = worker.sign
         yield worker, store

@@ -16,7 +16,7 @@ from omrwatchd.clock import Clock
 from omrwatchd.errors import Problem
 from omrwatchd.model import ACTIVE, FINAL, OUTCOME_UNKNOWN, Job, Status
 from omrwatchd.queue.again import check_again
-from omrwatchd.queue.database import open_database
+from omrwatchd.queue.database import open_database, usable
 from omrwatchd.queue.process import is_alive
 from omrwatchd.queue.rows import problem_columns, read_jobs
 from omrwatchd.queue.schema import chunks, jobs, parts, workers
@@ -260,7 +260,8 @@ def opened_control(file: Path, clock: Clock) -> Iterator[Control]:
         raise Problem("no_queue", f"There is no queue {file} yet.", "Start the daemon once.")
     engine = open_database(file, create=True)
     try:
-        yield Control(engine, clock)
+        with usable(file):
+            yield Control(engine, clock)
     finally:
         engine.dispose()
 

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.exc import DatabaseError, OperationalError
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from omrwatchd.errors import Problem
 from omrwatchd.queue import schema
 from omrwatchd.queue.version import BUSY_TIMEOUT_SECONDS, other_version, unusable
 
@@ -88,13 +89,20 @@ def _version_of(connection: Connection) -> str | None:
 
 @contextmanager
 def usable(file: Path) -> Iterator[None]:
-    """For those that can do without: what the database refuses is a Problem, ``queue_unusable``."""
+    """What the database refuses (a full disk, a lock that stays) is a Problem, ``queue_unusable``."""
     try:
         yield
-    except DatabaseError as error:
-        raise unusable(file, str(error.orig)) from error
-    except sqlite3.Error as error:  # of the pragmas, which are said before SQLAlchemy listens
-        raise unusable(file, str(error)) from error
+    except (DatabaseError, sqlite3.Error) as error:
+        raise in_words(file, error) or error from error
+
+
+def in_words(file: Path, error: BaseException) -> Problem | None:
+    """What a database's error is to people; None for any other."""
+    if isinstance(error, DatabaseError):
+        return unusable(file, str(error.orig))
+    if isinstance(error, sqlite3.Error):  # of the pragmas, which are said before SQLAlchemy listens
+        return unusable(file, str(error))
+    return None
 
 
 def _make_private(file: Path) -> None:

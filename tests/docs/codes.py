@@ -38,14 +38,14 @@ def _codes_in(tree: ast.Module, file: Path) -> set[str]:
 
 
 def _named_elsewhere(first: ast.expr, tree: ast.Module, file: Path) -> set[str]:
-    """A code is another Problem's own, a row's, one that the model names, or in a table of (code, words)."""
+    """Other Problems' codes and rows' are handed on; else the model names it, or a table of (code, words)."""
     if isinstance(first, ast.Attribute) and first.attr in ("code", "error_code"):
         return set()
     if isinstance(first, ast.Subscript) and ast.unparse(first.slice) == "'error_code'":
         return set()
     assert isinstance(first, ast.Name), f"{file}: a Problem's code can't be told: {ast.unparse(first)}"
-    if isinstance(code := getattr(model, first.id, None), str):
-        return {code}
+    if isinstance(constant := getattr(model, first.id, None), str):
+        return {constant}
     tables = [node.value for node in tree.body if isinstance(node, ast.Assign)]
     found = {
         str(pair.elts[0].value)
