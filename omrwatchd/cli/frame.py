@@ -39,7 +39,7 @@ class Frame:
         def lines(*renderables: RenderableType) -> list[Line]:
             return [line for each in renderables for line in console.render_lines(each, free, pad=False)]
 
-        head = lines(*self._state(), *self._queue(options), Text(""))
+        head = lines(*self._state(options), *self._queue(options), Text(""))
         any_rows = self._overview.active or self._overview.waiting or self._overview.ended
         going = FileRows(self._overview.active, parts=False, notes=self._notes())
         active = lines(going if any_rows else Text("No files.", style="dim"))
@@ -55,7 +55,7 @@ class Frame:
             yield from line
             yield Segment.line()
 
-    def _state(self) -> list[RenderableType]:
+    def _state(self, options: ConsoleOptions) -> list[RenderableType]:
         """What the daemon is doing, why, and since when."""
         worker, state = self._overview.worker, self._overview.worker.state
         line = Text("omrwatchd ", style="bold").append(str(state), style=_TONES.get(state, "bold cyan"))
@@ -63,7 +63,7 @@ class Frame:
             line.append(f" at {size(round(worker.rate))}/s")
         if state is WorkerState.COOLDOWN:
             whole = max(self._cooldown, worker.cooldown_left, 0.1)
-            line = Text.assemble(line, "  ", _bar(1 - worker.cooldown_left / whole, 20))
+            line = Text.assemble(line, "  ", _bar(1 - worker.cooldown_left / whole, 20, options))
             return [line.append(f"  {worker.cooldown_left:.1f} s until the next upload")]
         if state in _LASTING and worker.since:
             lasted = duration(max(0.0, self._now - worker.since))
@@ -86,7 +86,7 @@ class Frame:
         if (seconds := self._pace.queue_left(overview)) is not None:
             words += f", {duration(seconds)} left"
         cells = 20 if options.max_width < 100 else 40
-        return [Text.assemble("queue ", _bar(share, cells), f" {percent(share)}  {words}")]
+        return [Text.assemble("queue ", _bar(share, cells, options), f" {percent(share)}  {words}")]
 
     def _notes(self) -> dict[int, str]:
         return {job.id: words for job in self._overview.active if (words := self._note(job))}
@@ -147,8 +147,9 @@ def _whole(blocks: Sequence[list[Line]], room: int) -> list[Line]:
     return found
 
 
-def _bar(share: float, cells: int) -> Text:
-    return Text.assemble(*((segment.text, segment.style or "") for segment in bar(share, cells)))
+def _bar(share: float, cells: int, options: ConsoleOptions) -> Text:
+    segments = bar(share, cells, blunt=options.ascii_only)
+    return Text.assemble(*((segment.text, segment.style or "") for segment in segments))
 
 
 def _since(moment: float, now: float) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-import json
+import io
 import os
 import signal
 import sys
@@ -156,7 +156,9 @@ def status(
         return
     snapshot = _views().snapshot(everything=everything)
     if as_json:
-        print(json.dumps(snapshot.document(), ensure_ascii=False, indent=2))
+        from omrwatchd.cli.machine import as_text
+
+        print(as_text(snapshot.document(), indent=2))
         return
     from rich.console import Console
 
@@ -377,7 +379,7 @@ def _refuse_unless_ready(settings: Settings) -> None:
 
 
 def _complain(problem: Problem) -> None:
-    # the sentence may quote names from the file system that no terminal's encoding knows
+    # the sentence may quote names from the file system that are no text
     words = f"omrwatchd: {problem.sentence()}".encode("utf-8", "backslashreplace").decode("utf-8")
     print(_journal_mark() + words, file=sys.stderr)
 
@@ -396,6 +398,10 @@ def entry() -> NoReturn:
     gc.set_threshold(
         50_000
     )  # imports make many objects that stay: looking for garbage takes a fifth of a start
+    for stream in (sys.stdout, sys.stderr):
+        # names come from anywhere, and a terminal's encoding need not know them: '?' is no traceback
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     try:
         app()
     except Problem as problem:

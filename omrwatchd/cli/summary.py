@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import csv
-import json
 import re
 import sys
 from datetime import datetime, timedelta
 
 from rich.console import Console
 
+from omrwatchd.cli.machine import as_text
 from omrwatchd.cli.render import summary_table
 from omrwatchd.clock import SystemClock
 from omrwatchd.delivery.summary import line_of
@@ -37,7 +37,7 @@ def show(views: Views, since: str, form: str) -> None:
     finished = views.finished(_moment(since, SystemClock().now()))
     if form == "json":
         for job in finished:
-            print(json.dumps(line_of(job), ensure_ascii=False))
+            print(as_text(line_of(job)))
     elif form == "csv":
         _write_csv(finished)
     else:

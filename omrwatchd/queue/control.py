@@ -21,6 +21,7 @@ from omrwatchd.queue.process import is_alive
 from omrwatchd.queue.rows import problem_columns, read_jobs
 from omrwatchd.queue.schema import chunks, jobs, parts, workers
 from omrwatchd.queue.store import RESET
+from omrwatchd.queue.version import is_there
 
 CANCELLED = Problem(
     "cancelled", "An operator cancelled it.", "`omrwatchd retry`, or dropping it again, delivers it."
@@ -256,7 +257,7 @@ def opened_control(file: Path, clock: Clock) -> Iterator[Control]:
     Raises:
         Problem: ``no_queue`` before the first start of the daemon, ``queue_unusable``.
     """
-    if not file.exists():
+    if not is_there(file):
         raise Problem("no_queue", f"There is no queue {file} yet.", "Start the daemon once.")
     engine = open_database(file, create=True)
     try:

@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from omrwatchd.model import Job, Part
 from omrwatchd.queue.values import job_of, part_of
-from omrwatchd.queue.version import BUSY_TIMEOUT_SECONDS, HEAD, other_version, unusable
+from omrwatchd.queue.version import BUSY_TIMEOUT_SECONDS, HEAD, is_there, other_version, unusable
 
 
 class Glance:
@@ -46,7 +46,7 @@ def glance(file: Path) -> Iterator[Glance | None]:
     Raises:
         Problem: ``queue_unusable``.
     """
-    if not file.exists():
+    if not is_there(file):
         yield None
         return
     try:

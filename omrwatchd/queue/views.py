@@ -176,7 +176,7 @@ class Views:
         self._clock = clock
 
     def snapshot(self, *, everything: bool = False) -> Snapshot:
-        """All unfinished jobs and the newest finished ones.
+        """The newest finished jobs, oldest first; then what is under way, and all that wait, in turn.
 
         Raises:
             Problem: ``queue_unusable``.
@@ -185,9 +185,10 @@ class Views:
             if queue is None:
                 return Snapshot(_stopped(), (), ())
             newest = {"limit": -1 if everything else RECENT}
-            found = [*queue.jobs(_NEWEST, newest), *queue.jobs(_ACTIVE), *queue.jobs(_WAITING)]
+            ended = queue.jobs(_NEWEST, newest)
+            unfinished = [*queue.jobs(_ACTIVE), *queue.jobs(_WAITING)]
             worker, seen = self._worker(queue), _arriving(queue)
-        return Snapshot(worker, tuple(sorted(found, key=_by_id)), seen)
+        return Snapshot(worker, (*reversed(ended), *unfinished), seen)
 
     def overview(self, rows: int, since: float) -> Overview:
         """At most so many rows of each kind, and the sums; cheap enough for several times a second.
@@ -279,7 +280,3 @@ def _arriving(queue: Glance) -> tuple[Arriving, ...]:
 
 def _stopped(heartbeat: float | None = None) -> WorkerView:
     return WorkerView(WorkerState.STOPPED, None, 0.0, heartbeat, None, None)
-
-
-def _by_id(job: Job) -> int:
-    return job.id

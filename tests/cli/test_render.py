@@ -95,3 +95,44 @@ def test_shortened_names_fit(name: str, cells: int) -> None:
     """Whatever the script, a shortened name is no wider than asked, and keeps its beginning and end."""
     short = shortened(name, cells)
     assert cell_len(short) <= cells
+
+
+def test_document_for_programs_is_exactly_the_promised_object() -> None:
+    """`status --json`: these keys, these types, nothing more; an error is an object or null."""
+    problem = Problem("refused", "The server said: no.", "Ask.")
+    jobs = (a_job("a.zip", Status.COMPLETED), a_job("b.zip", Status.ERROR, problem=problem))
+    worker = WorkerView(WorkerState.COOLDOWN, None, 3.21, 1.0, None, 1.0)
+    found = Snapshot(worker, jobs, (Arriving("c.zip", 12, "still growing"),)).document()
+    assert found == {
+        "worker": {
+            "state": "cooldown", "reason": None, "cooldown_left": 3.2,
+            "heartbeat": "1970-01-01T00:00:01+00:00",
+        },
+        "jobs": [
+            {
+                "id": 7, "name": f"{name}.zip", "status": status, "bytes": 160_000_000, "bytes_sent": 0,
+                "sheets": 80, "attempts": 1, "upload_type": "zip_with_qr", "task_id": None,
+                "path": "/drop/x", "error": error,
+                "parts": [
+                    {"index": 0, "sheets": 80, "bytes": 160_000_000, "status": status, "batch_id": batch}
+                ],
+            }
+            for name, status, batch, error in (
+                ("a", "completed", "b" * 32, None),
+                (
+                    "b", "error", None,
+                    {"code": "refused", "summary": "The server said: no.", "advice": "Ask."},
+                ),
+            )
+        ],
+        "arriving": [{"name": "c.zip", "bytes": 12, "why": "still growing"}],
+    }  # fmt: skip
+
+
+def test_split_file_shows_its_parts_with_their_batches() -> None:
+    """Four parts below their file: each with its sheets, its state and its own batch."""
+    job = a_job("scan.zip", Status.COMPLETED, parts=4)
+    text = shown(table(Snapshot(IDLE, (job,), ())))
+    assert [f"part {n} of 4" in text for n in (1, 2, 3, 4)] == [True] * 4
+    assert text.count("batch " + "b" * 32) == 4
+    assert all(line == line.rstrip() for line in text.splitlines() if "batch" in line)

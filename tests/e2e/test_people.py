@@ -98,6 +98,58 @@ def test_move_from_another_file_system(machine: Machine, other_file_system: Path
     assert machine.names("drop") == ["scan.zip"]
 
 
+def test_full_drop_folder_gets_nothing_half(machine: Machine) -> None:
+    """No space: one sentence, neither ZIP nor sidecar nor a hidden rest, and what --move named stays."""
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", machine.drop], check=True)
+    try:
+        source = write_zip(machine.folder / "scan.zip", size=2 * MIB)
+        for words in ((), ("--move",)):
+            done = machine.call("add", *words, "--task-id", "7", str(source))
+            assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+            assert "No space left on device" in done.stderr
+            assert os.listdir(machine.drop) == []
+            assert source.exists()
+    finally:
+        subprocess.run(["umount", machine.drop], check=True)
+
+
+def test_killed_add_is_in_nobodys_way(machine: Machine) -> None:
+    """The hidden rest of an `add` that was killed in mid-copy does not stop the next try."""
+    source = write_zip(machine.folder / "scan.zip", size=2 * MIB)
+    (machine.drop / ".scan.zip.part").write_bytes(b"half of it")
+    done = machine.call("add", "--task-id", "7", str(source))
+    assert done.returncode == 0, done.stderr
+    assert sorted(os.listdir(machine.drop)) == ["scan.zip", "scan.zip.toml"]
+    assert sha256(machine.drop / "scan.zip") == sha256(source)
+    again = machine.call("add", str(source))
+    assert "scan.zip is in" in again.stderr
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_any_terminal_shows_any_name(machine: Machine, encoding: str) -> None:
+    """A terminal that does not know a letter gets a question mark; a program gets the letter, escaped."""
+    write_zip(machine.drop / "数学-Prüfung.zip")
+    assert machine.start("--until-idle").wait(30) == 0
+    spoken = os.environ | {"PYTHONIOENCODING": encoding, "COLUMNS": "80"}
+    for words in (
+        ("status",),
+        ("summary",),
+        ("cancel", "1"),
+        ("status", "--json"),
+        ("summary", "--format", "json"),
+    ):
+        done = subprocess.run(machine.command(*words), capture_output=True, env=spoken, check=False)
+        said = (done.stdout + done.stderr).decode(encoding)
+        assert "Traceback" not in said
+        assert done.returncode == (1 if words[0] == "cancel" else 0)
+        if "json" in words[-1]:
+            document = json.loads(said)
+            assert document.get("jobs", [document])[0]["name"] == "数学-Prüfung.zip"
+        else:
+            assert "Pr" in said
+            assert "fung.zip" in said
+
+
 @pytest.fixture
 def other_file_system() -> Iterator[Path]:
     """Memory, where the tests' own folder is on a disk."""
