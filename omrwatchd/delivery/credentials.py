@@ -47,11 +47,13 @@ def read_token(server: Server) -> str:
     else:
         where, advice = f"The service's credential {file}", CREDENTIAL_ADVICE
     try:
-        text = file.read_text(encoding="utf-8")
+        text = file.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not text"
         raise Problem(
-            "token_unreadable", f"{where} can't be read: {reason}.", "Check the path and that this user may read it."
+            "token_unreadable",
+            f"{where} can't be read: {reason}.",
+            "Check the path and that this user may read it.",
         ) from None
     return _clean(text, where, advice)
 
