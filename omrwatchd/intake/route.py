@@ -154,4 +154,5 @@ def _short(value: object) -> str:
 
 def _invalid(where: str, what: str) -> Problem:
     end = "" if what.endswith("?") else "."
-    return Problem("sidecar_invalid", f"{where} {what}{end}", 'It should hold lines such as: task_id = "4711"')
+    advice = 'It should hold lines such as: task_id = "4711"'
+    return Problem("sidecar_invalid", f"{where} {what}{end}", advice)
