@@ -42,8 +42,8 @@ def test_second_opening_in_one_process_keeps_the_locks_of_the_first(tmp_path: Pa
         held.execute(text("SELECT 1"))
         log = os.stat(f"{file}-wal").st_ino
         open_database(file, create=True).dispose()
-        look = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.execute('SELECT 1 FROM jobs'); c.close()"
-        subprocess.run([sys.executable, "-c", look, file], check=True)
+        look = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.execute('SELECT 1 FROM jobs')"
+        subprocess.run([sys.executable, "-c", f"{look}; c.close()", file], check=True)
         assert os.stat(f"{file}-wal").st_ino == log
     first.dispose()
 
