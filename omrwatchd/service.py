@@ -262,5 +262,6 @@ def delivery(
         client.wake()
         pool.shutdown(wait=False, cancel_futures=True)
         client.close()
+        store.close()
         quick.dispose()
         engine.dispose()

@@ -49,7 +49,7 @@ def read_token(server: Server) -> str:
     else:
         where, advice = f"The service's credential {file}", CREDENTIAL_ADVICE
     try:
-        text = file.read_text(encoding="utf-8")
+        text = file.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not text"
         raise Problem(

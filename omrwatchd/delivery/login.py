@@ -21,7 +21,7 @@ def read_password(login: Login) -> str:
         Problem: ``password_unreadable``, naming the file.
     """
     try:
-        password = login.password_file.read_text(encoding="utf-8").rstrip("\r\n")
+        password = login.password_file.read_text(encoding="utf-8-sig").rstrip("\r\n")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not text"
         summary = f"server.login.password_file {login.password_file} can't be read: {reason}."

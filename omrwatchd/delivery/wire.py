@@ -181,7 +181,8 @@ def process(answer: Answer) -> Ack | None:
 def _identifier(value: Any) -> str | None:
     if isinstance(value, bool) or not isinstance(value, str | int):
         return None
-    return str(value) or None
+    text = str(value)
+    return text if text.isprintable() and text else None  # JSON can spell what no form or database holds
 
 
 def json_object(body: bytes) -> dict[str, Any] | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from omrwatchd.errors import Problem
 from omrwatchd.intake.inspect import Content, Unfinished, inspect_folder, inspect_zip
-from omrwatchd.intake.route import Route, check_count, read_sidecar, route
+from omrwatchd.intake.route import Route, check_count, read_sidecar, readable_path, route
 from omrwatchd.intake.scan import Found
 from omrwatchd.model import Identity, Job, NewJob, UploadType, display_name
 from omrwatchd.queue.store import Store
@@ -123,7 +123,7 @@ class Admission:
             name,
             sidecar,
             sidecar_name,
-            os.fsdecode(relative),
+            readable_path(relative),
             self._watch.pattern,
             self._watch.metadata,
         )

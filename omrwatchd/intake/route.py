@@ -14,6 +14,8 @@ from omrwatchd.errors import Problem
 from omrwatchd.model import Metadata, UploadType
 
 FIELDS = ("upload_type", "task_id", "notes", "profile_id")
+_NO_TEXT = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
+"""JSON can spell them, but neither UTF-8 nor a server's database may be able to hold them."""
 ZIP_TYPES = tuple(str(kind) for kind in UploadType if kind is not UploadType.IMAGES)
 
 
@@ -60,7 +62,7 @@ def route(
         relative: its path below the drop folder, for ``pattern`` (a regular expression with named groups).
 
     Raises:
-        Problem: ``sidecar_invalid``, ``name_mismatch`` or ``task_missing``.
+        Problem: ``sidecar_invalid`` or ``task_missing``.
     """
     given: dict[str, Any] = {}
     if pattern is not None:
@@ -100,6 +102,8 @@ def _text(value: Any, key: str, where: str, *, line: bool) -> str | None:
         return None
     if not isinstance(value, str) or not value.strip() or (line and not value.isprintable()):
         raise _invalid(where, f"gives a {key} that is no text")
+    if _NO_TEXT.search(value):
+        raise _invalid(where, f"gives {key} with control characters or halves of characters in it")
     return value
 
 
@@ -109,8 +113,23 @@ def _number(value: Any, key: str, where: str, default: int | None) -> int | None
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 18:
         value = int(value)
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**63:
-        raise _invalid(where, f"gives a {key} that is no number")
+        raise _invalid(where, f"gives {key} as {_short(value)}, which is no number")
     return value
+
+
+def readable_path(path: bytes) -> str:
+    """A path below the drop folder as ``pattern`` sees it.
+
+    A name on it that is no UTF-8 is read as Latin-1, which is what wrote most of those.
+    """
+    return "/".join(map(_readable_name, path.split(b"/")))
+
+
+def _readable_name(name: bytes) -> str:
+    try:
+        return name.decode()
+    except UnicodeDecodeError:
+        return name.decode("latin-1")
 
 
 def check_count(name: str, promised: int | None, counted: int) -> None:
@@ -134,4 +153,6 @@ def _short(value: object) -> str:
 
 
 def _invalid(where: str, what: str) -> Problem:
-    return Problem("sidecar_invalid", f"{where} {what}.", 'It should hold lines such as: task_id = "4711"')
+    end = "" if what.endswith("?") else "."
+    advice = 'It should hold lines such as: task_id = "4711"'
+    return Problem("sidecar_invalid", f"{where} {what}{end}", advice)

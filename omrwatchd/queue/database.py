@@ -106,9 +106,17 @@ def in_words(file: Path, error: BaseException) -> Problem | None:
 
 
 def _make_private(file: Path) -> None:
+    """Make the file when there is none.
+
+    One that is there is never opened beside SQLite: to close it again would drop the locks of all this
+    process's connections to it (fcntl(2), POSIX locks), and the next `status` would, as the last one to
+    close, remove the write-ahead log that the daemon goes on writing to.
+    """
     try:
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    except FileExistsError:
+        return
     except OSError as error:
         raise unusable(file, error.strerror or str(error)) from error
 

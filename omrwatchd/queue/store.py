@@ -87,10 +87,17 @@ class Store:
         self._reader = engine
         self._writer = engine.execution_options(writes=True)
         self._clock = clock
+        self._changes: list[Changes] = []
 
     def changes(self) -> Changes:
-        """For one that waits for a change of the queue."""
-        return Changes(self._reader)
+        """For one that waits for a change of the queue; it lasts until the store is closed."""
+        self._changes.append(Changes(self._reader))
+        return self._changes[-1]
+
+    def close(self) -> None:
+        """When nobody waits any more: each reload would leave its connections open."""
+        while self._changes:
+            self._changes.pop().close()
 
     # what intake puts in
 

@@ -271,7 +271,7 @@ def _filed_from(queue: Glance, path: bytes, folders: Sequence[bytes]) -> Job | N
         start = os.path.join(folder, os.path.splitext(name)[0])
         values = {"start": start, "stop": start + b"\xff", "name": display_name(name)}
         found += queue.jobs(_FILED_AS, values)
-    return max(found, key=_by_id, default=None)
+    return max(found, key=lambda job: job.id, default=None)
 
 
 def _arriving(queue: Glance) -> tuple[Arriving, ...]:

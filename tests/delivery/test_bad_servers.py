@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from omrwatchd import events
@@ -201,6 +203,33 @@ def test_three_failed_files_in_a_row_hold_the_queue(receiver: Receiver, open_sta
         assert station.await_event(events.QueueHeld).code == "files_failing"
         assert station.job(jobs[3]).status is Status.PENDING
         station.ends(jobs[3], Status.COMPLETED)
+
+
+def test_server_that_quotes_the_token_spreads_it_nowhere(
+    tmp_path: Path, receiver: Receiver, open_station: OpenStation
+) -> None:
+    """Its words reach `status`, the summary and the text in failed/, without the token."""
+    receiver.add_fault(
+        Fault(match="upload", action="status", status=422, message="wrong: Bearer right-token in the header")
+    )
+    with open_station() as station:
+        job = station.ends(station.drop(), Status.ERROR)
+        assert job.problem is not None
+        assert "wrong: Bearer *** in the header" in job.problem.summary
+    texts = [path for path in tmp_path.rglob("*") if path.suffix in (".txt", ".jsonl")]
+    assert len(texts) == 2
+    assert not [path for path in texts if "right-token" in path.read_text()]
+
+
+def test_token_file_of_a_windows_editor_is_usable(
+    tmp_path: Path, receiver: Receiver, open_station: OpenStation
+) -> None:
+    """With a byte order mark and a CRLF."""
+    token_file = tmp_path / "token"
+    token_file.write_bytes(b"\xef\xbb\xbfright-token\r\n")
+    with open_station(server={"token": None, "token_file": token_file}) as station:
+        station.ends(station.drop(), Status.COMPLETED)
+        assert not station.announced(events.QueueHeld)
 
 
 def test_cancelled_upload_ends_at_once_and_makes_no_batch(

@@ -60,10 +60,11 @@ def test_names_can_not_break_out_of_their_header(name: str) -> None:
         (b'{"upload_id": "u", "batch_id": 7}', "u", "7"),
         (b'{"batch_id": ""}', None, None),
         (b"{}", None, None),
+        (rb'{"upload_id": "\ud800", "batch_id": "a\nb"}', None, None),
     ],
 )
 def test_answers_are_read(body: bytes, upload_id: str | None, batch_id: str | None) -> None:
-    """Identifiers may be text or numbers; an empty one is none."""
+    """Identifiers may be text or numbers; an empty one is none, nor what no form and no database holds."""
     ack = process(Answer(200, {}, body))
     assert ack is not None
     assert (ack.upload_id, ack.batch_id) == (upload_id, batch_id)

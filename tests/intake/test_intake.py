@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import json
 import os
 import shutil
 import threading
@@ -49,6 +50,18 @@ def test_slow_writer_with_gaps_is_queued_once_with_its_whole_size(
         assert job.identity.size == len(whole)
         assert (job.sheets, job.status) == (3, Status.PENDING)
         assert job.fingerprint is not None
+
+
+def test_sidecar_with_half_a_character_ends_nothing(open_office: OpenOffice) -> None:
+    """Its file is refused with a sentence, and the next one is queued."""
+    with open_office() as office:
+        (office.drop / "a.zip.json").write_text(json.dumps({"notes": "half \ud800"}))
+        write_zip(office.drop / "a.zip")
+        write_zip(office.drop / "b.zip", size=4_000)
+        assert office.queued("b.zip").status is Status.PENDING
+        refused = office.queued("a.zip")
+        assert refused.problem is not None
+        assert "notes" in refused.problem.summary
 
 
 @ways

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -7,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from omrwatchd.errors import Problem
-from omrwatchd.intake.route import check_count, read_sidecar, route
+from omrwatchd.intake.route import check_count, read_sidecar, readable_path, route
 from omrwatchd.model import Metadata, UploadType
 
 DEFAULT = Metadata(UploadType.ZIP_WITH_QR, notes="from the watch")
@@ -56,7 +57,7 @@ def test_broken_sidecar_gets_a_sentence(text: str, words: str) -> None:
 @pytest.mark.parametrize(
     "table",
     [{"task_id": ""}, {"task_id": ["1"]}, {"profile_id": "x"}, {"upload_type": "images"}, {"notes": 1.5},
-     {"profile_id": True}, {"task_id": "1\n2"}],
+     {"profile_id": True}, {"task_id": "1\n2"}, {"notes": "half \ud800"}, {"notes": "nul \0"}],
 )  # fmt: skip
 def test_wrong_value_is_named(table: dict[str, Any]) -> None:
     """The key is in the sentence."""
@@ -83,3 +84,23 @@ def test_any_text_is_a_table_or_a_problem(text: str, name: str) -> None:
     else:
         said = ""
     assert "\n" not in said
+
+
+@given(notes=st.text(st.characters(), min_size=1))
+def test_notes_that_are_taken_can_be_sent(notes: str) -> None:
+    """JSON can spell half a character, which no UTF-8 has: refused, where it would end the daemon."""
+    try:
+        table = read_sidecar(json.dumps({"notes": notes}), "a.json")
+        taken = route("a", table, "a.json", "a.zip", None, DEFAULT).metadata.notes
+    except Problem:
+        assert max(notes) > "\ud7ff" or any(ord(c) < 32 or ord(c) == 127 for c in notes) or notes.isspace()
+    else:
+        assert taken is not None
+        taken.encode()
+
+
+def test_latin_1_names_on_the_path_are_readable_for_the_pattern() -> None:
+    """A folder named on an old scanner gives its notes, beside one that is named in UTF-8."""
+    path = readable_path("Prüfung/".encode() + b"L\xe4tin/a.zip")
+    assert path == "Prüfung/Lätin/a.zip"
+    assert routed(None, path, r"(?P<notes>[^/]+)/[^/]+$").notes == "Lätin"

@@ -34,6 +34,20 @@ from omrwatchd.queue.workers import WorkerRow
 PROBLEM = Problem("no_sheets", "There is no picture in it.", "Scan again.")
 
 
+def test_second_opening_in_one_process_keeps_the_locks_of_the_first(tmp_path: Path) -> None:
+    """As a reload does: another process that looks and leaves must not take the write-ahead log away."""
+    file = tmp_path / "queue.db"
+    first = open_database(file, create=True)
+    with first.connect() as held:
+        held.execute(text("SELECT 1"))
+        log = os.stat(f"{file}-wal").st_ino
+        open_database(file, create=True).dispose()
+        look = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.execute('SELECT 1 FROM jobs')"
+        subprocess.run([sys.executable, "-c", f"{look}; c.close()", file], check=True)
+        assert os.stat(f"{file}-wal").st_ino == log
+    first.dispose()
+
+
 def new_job(name: str) -> NewJob:
     return NewJob(
         os.fsencode(f"/drop/{name}"), name, "default", Identity(10, 1, 2**63 + 1), sheets=1,
