@@ -241,6 +241,7 @@ class Deliveries(RuleBasedStateMachine):
         with contextlib.suppress(Crash):
             self.clock.worker.run()
         self.clock.worker = None
+        self.store.close()
 
     @rule(data=st.data(), force=st.booleans())
     def retry(self, data: st.DataObject, force: bool) -> None:
