@@ -13,6 +13,7 @@ from omrwatchd.intake import settle
 from omrwatchd.intake.admit import Admission, Admitted, NotWhole, NotYet, Outcome, Refused
 from omrwatchd.intake.presence import Presence
 from omrwatchd.intake.queued import QueuedFiles
+from omrwatchd.intake.rights import unwritable
 from omrwatchd.intake.scan import FolderLost, Found, scan, scan_folders
 from omrwatchd.intake.settle import Observation, Rules, Track, Verdict
 from omrwatchd.model import Arriving, UploadType, display_name
@@ -176,6 +177,9 @@ class DropFolder:
         self.due = min([now + self._rescan_seconds, *self._dues(now)])
 
     def _scan(self) -> tuple[Found, ...]:
+        # what turns read-only later is delivered, and filed when that is mended; a start has no such debts
+        if not self.scanned and os.path.isdir(self.path) and (folder := unwritable(self.watch)) is not None:
+            raise FolderLost(f"{folder} can't be written by this user")
         if self.watch.upload_type is UploadType.IMAGES:
             result = scan_folders(self.path, ignore=self.watch.ignore)
         else:
