@@ -100,7 +100,7 @@ class Daemon:
             intake.start()
             self._announce_start()
             self._notifier.ready()
-            reason = self._wait(intake, store, until_idle=until_idle)
+            reason = self._attend(intake, store, until_idle=until_idle)
             if isinstance(reason, str):
                 self._notifier.stopping()
                 self._announce(events.DaemonStopping(reason))
@@ -136,6 +136,16 @@ class Daemon:
         words = f"{type(death).__name__}: {death}" if problem is None else problem.sentence()
         self._announce(events.ThreadDied(thread, words))
         self._word.put(f"{thread} died")
+
+    def _attend(self, intake: Intake, store: Store, *, until_idle: bool) -> str | Settings:
+        """`_wait`; what the queue's database refuses meanwhile is an end like a thread's."""
+        try:
+            return self._wait(intake, store, until_idle=until_idle)
+        except Exception as error:
+            if in_words(self._settings.queue_file, error) is None:
+                raise
+            self._on_death("main", error)
+            return "main died"
 
     def _wait(self, intake: Intake, store: Store, *, until_idle: bool) -> str | Settings:
         """Until there is a reason to stop, or other settings to go on with."""

@@ -13,6 +13,7 @@ from omrwatchd.intake import settle
 from omrwatchd.intake.admit import Admission, Admitted, NotWhole, NotYet, Outcome, Refused
 from omrwatchd.intake.presence import Presence
 from omrwatchd.intake.queued import QueuedFiles
+from omrwatchd.intake.rights import unwritable
 from omrwatchd.intake.scan import FolderLost, Found, Scan, Sign, scan, scan_folders
 from omrwatchd.intake.scout import Scout
 from omrwatchd.intake.settle import Observation, Rules, Track, Verdict
@@ -198,6 +199,9 @@ class DropFolder:
 
     def _visit(self, sign: Sign) -> tuple[Scan, bool]:
         """List it, and whether another mount holds it than before; touches nothing that others use."""
+        # what turns read-only later is delivered, and filed when that is mended; a start has no such debts
+        if not self.scanned and os.path.isdir(self.path) and (folder := unwritable(self.watch)) is not None:
+            raise FolderLost(f"{folder} can't be written by this user")
         if self.watch.upload_type is UploadType.IMAGES:
             result = scan_folders(self.path, ignore=self.watch.ignore, sign=sign)
         else:

@@ -82,7 +82,7 @@ def test_outage_of_each_kind(
         assert (station.job(job).attempts, station.job(job).failures) == (0, 0)
         until(lambda: station.tools_row().state is WorkerState.HELD)
         worker = station.tools_row()
-        assert worker.reason == held.reason
+        assert (worker.reason or "").startswith(held.reason)  # and what to do
         assert time.time() - 30 < worker.since <= time.time()
         assert not (station.folder / "failed").exists()
     peer.close()
