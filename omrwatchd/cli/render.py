@@ -40,6 +40,7 @@ def headline(worker: WorkerView, cooldown_seconds: float) -> RenderableType:
     line = Text("omrwatchd ", style="bold").append(str(worker.state), style="bold " + _tone(worker.state))
     if worker.rate is not None and worker.state is WorkerState.UPLOADING:
         line.append(f" at {size(round(worker.rate))}/s")
+    line.append(also_paused(worker), style="bold yellow")
     if words := worker.reason or WORDS.get(worker.state, ""):
         line.append(f": {clean(words)}")
     if worker.state is not WorkerState.COOLDOWN or worker.cooldown_left <= 0:
@@ -49,6 +50,13 @@ def headline(worker: WorkerView, cooldown_seconds: float) -> RenderableType:
     bar = ProgressBar(total=whole, completed=whole - worker.cooldown_left, width=20)
     grid.add_row(line, bar, Text(f"{worker.cooldown_left:.1f} s"))
     return grid
+
+
+def also_paused(worker: WorkerView) -> str:
+    """What follows the state when an operator's `pause` is still to show; what is under way goes on first."""
+    if not worker.paused or worker.state in (WorkerState.PAUSED, WorkerState.STOPPED):
+        return ""
+    return ", and paused" if worker.state is WorkerState.HELD else ", then paused"
 
 
 def _tone(state: WorkerState) -> str:
