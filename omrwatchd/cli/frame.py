@@ -58,19 +58,19 @@ class Frame:
     def _state(self, options: ConsoleOptions) -> list[RenderableType]:
         """What the daemon is doing, why, and since when."""
         worker, state = self._overview.worker, self._overview.worker.state
+        pause = also_paused(worker, bool(self._overview.active))
         line = Text("omrwatchd ", style="bold").append(str(state), style=_TONES.get(state, "bold cyan"))
         if state is WorkerState.UPLOADING and worker.rate:
             line.append(f" at {size(round(worker.rate))}/s")
         if state is WorkerState.COOLDOWN:
             whole = max(self._cooldown, worker.cooldown_left, 0.1)
             line = Text.assemble(line, "  ", _bar(1 - worker.cooldown_left / whole, 20, options))
-            line.append(f"  {worker.cooldown_left:.1f} s")
-            pause = also_paused(worker)
-            return [line.append(pause or " until the next upload", style="bold yellow" if pause else "")]
+            line.append(f"  {worker.cooldown_left:.1f} s{'' if pause else ' until the next upload'}")
+            return [line.append(pause, style="bold yellow")]
         if state in _LASTING and worker.since:
             lasted = duration(max(0.0, self._now - worker.since))
             line.append(f" {_since(worker.since, self._now)} ({lasted})")
-        line.append(also_paused(worker), style="bold yellow")
+        line.append(pause, style="bold yellow")
         words = worker.reason or WORDS.get(state, "")
         if state is WorkerState.HELD:
             hint = " `omrwatchd resume` tries at once."

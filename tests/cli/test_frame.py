@@ -125,12 +125,15 @@ def test_time_left_counts_the_pause_after_each_batch() -> None:
 
 def test_pause_is_seen_whatever_else_goes_on() -> None:
     """Who has typed `pause` sees that it was heard: while a file is sent, in a cooldown, and in a hold."""
-    sending = drawn(overview(worker(WorkerState.UPLOADING, rate=1.0 * MIB, paused=True)))
-    assert sending[0] == "omrwatchd uploading at 1.0 MiB/s, then paused"
+    active = jobs(Status.UPLOADING, 1)
+    sending = drawn(overview(worker(WorkerState.UPLOADING, rate=1.0 * MIB, paused=True), active=active))
+    assert sending[0] == "omrwatchd uploading at 1.0 MiB/s, paused after this file"
     held = drawn(overview(worker(WorkerState.HELD, reason="The server is away.", paused=True)))
     assert re.fullmatch(r"omrwatchd held since [0-9 :-]+ \(1:15 min\), and paused", held[0])
-    cooling = drawn(overview(worker(WorkerState.COOLDOWN, cooldown_left=2.0, paused=True)))
-    assert cooling[0].endswith("2.0 s, then paused")
+    cooling = worker(WorkerState.COOLDOWN, cooldown_left=12.0, paused=True)
+    for more, words in ((active, "paused after this file"), ((), "then paused")):
+        [line, *_] = drawn(overview(cooling, active=more))
+        assert line.endswith(f"12.0 s, {words}")
     paused = drawn(overview(worker(WorkerState.PAUSED, paused=True)))
     assert paused[0].count("paused") == 1
 
