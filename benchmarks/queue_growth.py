@@ -107,7 +107,7 @@ def measure(folder: Path, finished: int, waiting: int, rounds: int) -> dict[str,
     claimed = store.claim("bench")
     assert claimed is not None
     figures = {
-        "progress update": median(lambda: ledger.progress(claimed.parts[0], 1), rounds),
+        "progress update": median(lambda: ledger.progress(claimed.parts[0], 1, "bench", None), rounds),
         "cancel asked for": median(lambda: store.cancel_requested(claimed.id), rounds),
     }
     store.give_back(claimed, attempted=False)

@@ -11,7 +11,7 @@ from rich.segment import Segment
 from rich.text import Text
 
 from omrwatchd.cli.pace import Pace, bytes_in_all, bytes_left, duration, files_left
-from omrwatchd.cli.render import WORDS
+from omrwatchd.cli.render import WORDS, also_paused
 from omrwatchd.cli.rows import ID_CELLS, FileRows, bar, clean, counted, percent, shortened, size, why
 from omrwatchd.model import Job, Status, WorkerState
 from omrwatchd.queue.views import Overview, bytes_sent
@@ -58,16 +58,19 @@ class Frame:
     def _state(self, options: ConsoleOptions) -> list[RenderableType]:
         """What the daemon is doing, why, and since when."""
         worker, state = self._overview.worker, self._overview.worker.state
+        pause = also_paused(worker, bool(self._overview.active))
         line = Text("omrwatchd ", style="bold").append(str(state), style=_TONES.get(state, "bold cyan"))
         if state is WorkerState.UPLOADING and worker.rate:
             line.append(f" at {size(round(worker.rate))}/s")
         if state is WorkerState.COOLDOWN:
             whole = max(self._cooldown, worker.cooldown_left, 0.1)
             line = Text.assemble(line, "  ", _bar(1 - worker.cooldown_left / whole, 20, options))
-            return [line.append(f"  {worker.cooldown_left:.1f} s until the next upload")]
+            line.append(f"  {worker.cooldown_left:.1f} s{'' if pause else ' until the next upload'}")
+            return [line.append(pause, style="bold yellow")]
         if state in _LASTING and worker.since:
             lasted = duration(max(0.0, self._now - worker.since))
             line.append(f" {_since(worker.since, self._now)} ({lasted})")
+        line.append(pause, style="bold yellow")
         words = worker.reason or WORDS.get(state, "")
         if state is WorkerState.HELD:
             hint = " `omrwatchd resume` tries at once."
@@ -96,7 +99,8 @@ class Frame:
         worker, count = self._overview.worker, len(job.parts)
         delivered = sum(part.batch_id is not None for part in job.parts)
         if job.status is Status.PROCESSING:
-            words = [f"{delivered} of {count} parts are delivered" if count > 1 else "it is delivered"]
+            verb = "is" if delivered == 1 else "are"
+            words = [f"{delivered} of {count} parts {verb} delivered" if count > 1 else "it is delivered"]
             if worker.state in _LASTING:
                 words.append("the server has not begun to process " + ("the last" if count > 1 else "it"))
             elif worker.state is WorkerState.COOLDOWN and delivered < count:

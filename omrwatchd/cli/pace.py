@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from omrwatchd.model import WorkerState
+from omrwatchd.model import Status, WorkerState
 from omrwatchd.queue.views import Overview, bytes_sent
 
 _SMOOTHING = 0.05
@@ -34,12 +34,18 @@ class Pace:
         """Seconds for all that is queued, with the pauses between; None while nothing moves."""
         if overview.worker.state not in _MOVING or not self._rate:
             return None
-        pauses = overview.worker.cooldown_left + self._cooldown * max(0, files_left(overview) - 1)
+        pauses = overview.worker.cooldown_left + self._cooldown * max(0, _batches_left(overview) - 1)
         return bytes_left(overview) / self._rate + pauses
 
 
 def files_left(overview: Overview) -> int:
     return len(overview.active) + overview.backlog.files
+
+
+def _batches_left(overview: Overview) -> int:
+    """Each is followed by a cooldown; of what waits, a file is taken for one."""
+    owed = [part for job in overview.active for part in job.parts if part.status is not Status.ERROR]
+    return sum(part.batch_id is None for part in owed) + overview.backlog.files
 
 
 def bytes_left(overview: Overview) -> int:

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from omrwatchd.cli.rows import NAME_CELLS, FileRows, clean, counted, shortened, size, why
-from omrwatchd.model import Job, Status, WorkerState
+from omrwatchd.model import ACTIVE, Job, Status, WorkerState
 from omrwatchd.queue.views import Snapshot, WorkerView
 
 WORDS = {
@@ -25,7 +25,7 @@ __all__ = ["clean", "headline", "shortened", "size", "summary_table", "table"]
 
 def table(snapshot: Snapshot, cooldown_seconds: float = 5.0) -> RenderableType:
     """The worker's state and why, then each file, then what is arriving."""
-    rows: list[RenderableType] = [headline(snapshot.worker, cooldown_seconds), Text("")]
+    rows: list[RenderableType] = [headline(snapshot.worker, cooldown_seconds, _under_way(snapshot)), Text("")]
     if snapshot.jobs:
         rows.append(FileRows(snapshot.jobs))
     if snapshot.arriving:
@@ -35,11 +35,12 @@ def table(snapshot: Snapshot, cooldown_seconds: float = 5.0) -> RenderableType:
     return Group(*rows)
 
 
-def headline(worker: WorkerView, cooldown_seconds: float) -> RenderableType:
+def headline(worker: WorkerView, cooldown_seconds: float, under_way: bool = False) -> RenderableType:
     """One line: what the daemon is doing, and why."""
     line = Text("omrwatchd ", style="bold").append(str(worker.state), style="bold " + _tone(worker.state))
     if worker.rate is not None and worker.state is WorkerState.UPLOADING:
         line.append(f" at {size(round(worker.rate))}/s")
+    line.append(also_paused(worker, under_way), style="bold yellow")
     if words := worker.reason or WORDS.get(worker.state, ""):
         line.append(f": {clean(words)}")
     if worker.state is not WorkerState.COOLDOWN or worker.cooldown_left <= 0:
@@ -49,6 +50,19 @@ def headline(worker: WorkerView, cooldown_seconds: float) -> RenderableType:
     bar = ProgressBar(total=whole, completed=whole - worker.cooldown_left, width=20)
     grid.add_row(line, bar, Text(f"{worker.cooldown_left:.1f} s"))
     return grid
+
+
+def also_paused(worker: WorkerView, under_way: bool) -> str:
+    """What follows the state when an operator's `pause` is still to show: a file under way goes on first."""
+    if not worker.paused or worker.state in (WorkerState.PAUSED, WorkerState.STOPPED):
+        return ""
+    if worker.state is WorkerState.HELD:
+        return ", and paused"
+    return ", paused after this file" if under_way else ", then paused"
+
+
+def _under_way(snapshot: Snapshot) -> bool:
+    return any(job.status in ACTIVE for job in snapshot.jobs)
 
 
 def _tone(state: WorkerState) -> str:

@@ -29,6 +29,9 @@ BAR_CELLS = 10
 WIDTH = 79
 """Of a row whose name has NAME_CELLS; the name has what a terminal is wider or narrower."""
 WIDEST_NAME = 70
+_LEAST_NAME = 8
+_NARROWEST = WIDTH + 1 - NAME_CELLS + _LEAST_NAME
+"""Columns that all of a row needs."""
 _PLAIN = Style()
 
 
@@ -53,20 +56,23 @@ class FileRows:
         self._notes = notes or {}
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        name_cells = max(8, min(WIDEST_NAME, NAME_CELLS + options.max_width - WIDTH - 1))
+        name_cells = max(_LEAST_NAME, min(WIDEST_NAME, NAME_CELLS + options.max_width - WIDTH - 1))
+        # of a terminal too narrow for all columns the bars give way: the percent tells the same
+        cells = max(0, min(BAR_CELLS, BAR_CELLS + options.max_width - _NARROWEST))
         blunt = options.ascii_only
         if self._header:
             yield from _row("Id", "Name", "Sheets", "Size", name_cells, _style("dim"))
-            yield Segment(f"{'Status':{STATUS_CELLS}} Progress", _style("dim"))
+            progress = " Progress" if cells > 3 else ""
+            yield Segment(f"{'Status':{STATUS_CELLS}}{progress}", _style("dim"))
             yield Segment.line()
         for job in self._jobs:
             sheets = f"{job.sheets:,}" if job.sheets else ""
             yield from _row(str(job.id), job.name, sheets, size(job.identity.size), name_cells, _PLAIN)
-            yield from _progress(job.status, bytes_sent(job), job.identity.size, blunt)
+            yield from _progress(job.status, bytes_sent(job), job.identity.size, cells, blunt)
             for part in job.parts if self._parts and len(job.parts) > 1 else ():
                 name = f"  part {part.index + 1} of {len(job.parts)}"
                 yield from _row("", name, f"{part.sheets:,}", size(part.size), name_cells, _style("dim"))
-                yield from _progress(part.status, part.bytes_sent, part.size, blunt)
+                yield from _progress(part.status, part.bytes_sent, part.size, cells, blunt)
                 if part.batch_id is not None:
                     batch = Text(clean(f"batch {part.batch_id}"), style="dim", overflow="fold")
                     yield from console.render(_indented(batch, 2), options)
@@ -103,13 +109,13 @@ def _row(key: str, name: str, sheets: str, amount: str, name_cells: int, style: 
     return [Segment(f"{key:>{ID_CELLS}} {shown}{padding} {rest}", style)]
 
 
-def _progress(status: Status, sent: int, whole: int, blunt: bool) -> list[Segment]:
+def _progress(status: Status, sent: int, whole: int, cells: int, blunt: bool) -> list[Segment]:
     """The status and, once something is sent, a bar with its percent; the line's end."""
     segments = [Segment(f"{status:{STATUS_CELLS}} ", _style(STYLES[status]))]
     if status in ACTIVE or sent:
         share = 1.0 if status is Status.COMPLETED else min(1.0, sent / max(1, whole))
-        segments += bar(share, BAR_CELLS, blunt=blunt)
-        segments.append(Segment(f" {percent(share)}", _PLAIN))
+        segments += bar(share, cells, blunt=blunt)
+        segments.append(Segment(f"{' ' if cells else ''}{percent(share)}", _PLAIN))
     segments.append(Segment.line())
     return segments
 

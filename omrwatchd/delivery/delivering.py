@@ -159,7 +159,7 @@ class JobDelivery:
             self._desk.sign,
             self._store,
             self._ledger,
-            self._tools.row,
+            self._tools.row.id,
             self._clock,
         )
         began = self._clock.monotonic()

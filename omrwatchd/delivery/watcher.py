@@ -10,7 +10,6 @@ from omrwatchd.delivery.upload import PartUpload
 from omrwatchd.model import Job
 from omrwatchd.queue.ledger import Ledger
 from omrwatchd.queue.store import Store
-from omrwatchd.queue.workers import WorkerRow
 
 PROGRESS_SECONDS = 0.5
 """At most two updates a second reach the database."""
@@ -31,7 +30,7 @@ class UploadWatcher:
         sign: Callable[[], None],
         store: Store,
         ledger: Ledger,
-        row: WorkerRow,
+        worker: str,
         clock: Clock,
     ) -> None:
         self._job = job
@@ -42,7 +41,7 @@ class UploadWatcher:
         self._signed_for: object = None
         self._store = store
         self._ledger = ledger
-        self._row = row
+        self._worker = worker
         self._clock = clock
         self._stop_seen: float | None = None
         self._shown_at = clock.monotonic()
@@ -81,5 +80,5 @@ class UploadWatcher:
         smoothed = rate if self._rate is None else self._rate + _SMOOTHING * (rate - self._rate)
         self._rate = None if self._shown_bytes == 0 else smoothed
         self._shown_at, self._shown_bytes = now, sent
-        self._ledger.progress(self._upload.part, min(sent, self._upload.part.size))
-        self._row.beat(self._rate)
+        part = self._upload.part
+        self._ledger.progress(part, min(sent, part.size), self._worker, self._rate)

@@ -98,10 +98,11 @@ class Admission:
             routed = self._route(found.path, job.name)
             job = replace(job, metadata=routed.metadata)  # a refusal may be overruled
             check_count(job.name, routed.sheets, job.sheets)
-            self._check_new(job)
+            # the same content is not delivered twice, whatever its name
+            once = self._settings.queue.duplicates != "upload"
+            return Admitted(self._store.admit(job, once=once), job.sheets, len(job.parts))
         except Problem as problem:
             return Refused(self._store.refuse(job, problem), problem)
-        return Admitted(self._store.admit(job), job.sheets, len(job.parts))
 
     def _job(self, found: Found) -> NewJob:
         return NewJob(
@@ -136,18 +137,6 @@ class Admission:
         except Problem:
             return True
         return routed.metadata != job.metadata
-
-    def _check_new(self, job: NewJob) -> None:
-        """The same content is not delivered twice, whatever its name.
-
-        Raises:
-            Problem: ``duplicate``, naming the earlier batch.
-        """
-        if self._settings.queue.duplicates == "upload" or job.fingerprint is None:
-            return
-        earlier = self._store.delivered_before(job.fingerprint)
-        if earlier is not None:
-            raise duplicate(job.name, earlier)
 
     def refuse(self, found: Found, problem: Problem) -> Refused:
         """Give a file up; the worker files it under failed/ with the reason."""

@@ -15,7 +15,7 @@ from omrwatchd.clock import Clock
 from omrwatchd.errors import Problem
 from omrwatchd.model import OUTCOME_UNKNOWN, Part, Status, check_move
 from omrwatchd.queue.rows import problem_columns
-from omrwatchd.queue.schema import chunks, jobs, parts
+from omrwatchd.queue.schema import chunks, jobs, parts, workers
 from omrwatchd.queue.values import part_of
 
 
@@ -124,7 +124,9 @@ class Ledger:
         """The server accepted to process the batch: it is not asked again."""
         return self._set(part, started_at=self._clock.now())
 
-    def progress(self, part: Part, bytes_sent: int) -> None:
-        """How far the upload is, for people; not fsynced."""
+    def progress(self, part: Part, bytes_sent: int, worker: str, rate: float | None) -> None:
+        """How far the upload is, and at which rate (bytes a second), for people; one commit, not fsynced."""
         with self._quick.begin() as connection:
             connection.execute(update(parts).where(parts.c.id == part.id).values(bytes_sent=bytes_sent))
+            life = {"heartbeat": self._clock.now(), "rate": rate}
+            connection.execute(update(workers).where(workers.c.id == worker).values(life))

@@ -137,13 +137,18 @@ class Store:
                 if row.path.startswith(folder + b"/")
             ]
 
-    def admit(self, job: NewJob) -> int:
+    def admit(self, job: NewJob, *, once: bool = False) -> int:
         """Queue a finished file; its id.
+
+        Args:
+            once: not content that was delivered before. What is delivered after this returns is found by
+                ``delivered_before`` with the job's ``created_at``: between the two there is no gap.
 
         Raises:
             AlreadyQueued: the path has an open row.
+            Problem: ``duplicate``, naming the earlier batch.
         """
-        return self._insert(job, Status.PENDING, None)
+        return self._insert(job, Status.PENDING, None, once)
 
     def refuse(self, job: NewJob, problem: Problem) -> int:
         """Record a file that can't be delivered; the worker files it under failed/. Its id.
@@ -153,12 +158,15 @@ class Store:
         """
         return self._insert(job, Status.ERROR, problem)
 
-    def _insert(self, job: NewJob, status: Status, problem: Problem | None) -> int:
+    def _insert(self, job: NewJob, status: Status, problem: Problem | None, once: bool = False) -> int:
         now = self._clock.now()
         row = job_columns(job) | problem_columns(problem)
         row |= {"status": status, "created_at": now, "finished_at": now if status in FINAL else None}
         try:
             with self._writer.begin() as connection:
+                # here and not before: a delivery that is being committed at this moment counts
+                if once and job.fingerprint and (earlier := _delivered(connection, job.fingerprint)):
+                    raise duplicate(job.name, earlier)
                 connection.execute(delete(arriving).where(arriving.c.path == job.path))
                 job_id = int(connection.execute(insert(jobs).values(row).returning(jobs.c.id)).scalar_one())
                 for index, part in enumerate(job.parts):
@@ -185,14 +193,7 @@ class Store:
         ``since`` (seconds since the epoch) leaves out what was delivered before that.
         """
         with self._reader.begin() as connection:
-            found = read_jobs(
-                connection,
-                jobs.c.fingerprint == fingerprint,
-                jobs.c.delivered_at >= since,
-                order=(jobs.c.delivered_at.desc(),),
-                limit=1,
-            )
-        return found[0] if found else None
+            return _delivered(connection, fingerprint, since)
 
     def set_arriving(self, files: dict[bytes, Arriving]) -> None:
         """Replace the list of files that are seen but not queued, by path; writes only what differs."""
@@ -375,3 +376,14 @@ class Store:
         """Whether anything is left to deliver or to file: what is not delivered is not filed either."""
         with self._reader.begin() as connection:
             return connection.execute(select(jobs.c.id).where(_TO_BE_FILED).limit(1)).first() is not None
+
+
+def _delivered(connection: Connection, fingerprint: str, since: float = 0.0) -> Job | None:
+    found = read_jobs(
+        connection,
+        jobs.c.fingerprint == fingerprint,
+        jobs.c.delivered_at >= since,
+        order=(jobs.c.delivered_at.desc(),),
+        limit=1,
+    )
+    return found[0] if found else None

@@ -61,6 +61,8 @@ class WorkerView:
     rate: float | None
     """Bytes a second, while uploading."""
     since: float | None
+    paused: bool = False
+    """By an operator; it goes on with what is under way, and may be held besides."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,7 +263,8 @@ class Views:
         # a quiet daemon writes nothing: one on this machine is known to live by its process
         heartbeat = now if is_here(row) else row["heartbeat"]
         state = WorkerState(row["state"])
-        return WorkerView(state, row["reason"], left, heartbeat, row["rate"], row["since"])
+        paused = bool(row["paused"])
+        return WorkerView(state, row["reason"], left, heartbeat, row["rate"], row["since"], paused)
 
 
 def _filed_from(queue: Glance, path: bytes, folders: Sequence[bytes]) -> Job | None:

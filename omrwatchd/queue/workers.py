@@ -65,10 +65,6 @@ class WorkerRow:
         now = self._clock.now()
         self._update(state=state, reason=reason, job_id=job_id, since=now, heartbeat=now, rate=None)
 
-    def beat(self, rate: float | None = None) -> None:
-        """The daemon lives; ``rate`` is in bytes a second."""
-        self._update(heartbeat=self._clock.now(), rate=rate)
-
     def renew(self) -> None:
         """Called again and again, also at rest: keeps the lease where nobody can see the process."""
         if not self._process.lives_by_heartbeat:

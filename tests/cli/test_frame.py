@@ -102,10 +102,49 @@ def test_split_file_says_which_part_and_what_is_delivered() -> None:
     gate = worker(WorkerState.PROCESSING, reason="the server's OMR queue is busy")
     waits = "\n".join(drawn(overview(gate, active=(parts_of(job, *two),))))
     assert "2 of 4 parts are delivered, the server has not begun to process the last" in waits
+    three = (Status.COMPLETED, "B1"), (Status.ERROR, None), (Status.UPLOADING, None), (Status.PENDING, None)
+    first = "\n".join(drawn(overview(gate, active=(parts_of(job, *three),))))
+    assert "1 of 4 parts is delivered" in first
     [one] = jobs(Status.PROCESSING, 1)
     assert "it is delivered, the server has not begun to process it" in "\n".join(
         drawn(overview(gate, active=(one,)))
     )
+
+
+def test_time_left_counts_the_pause_after_each_batch() -> None:
+    """Of a split file two parts are missing, and two files wait: three pauses of 5 s between four batches."""
+    [job] = jobs(Status.UPLOADING, 1, sent=80_000_000, parts=4)
+    job = parts_of(
+        job, (Status.COMPLETED, "B1"), (Status.ERROR, None), (Status.UPLOADING, None), (Status.PENDING, None)
+    )
+    seen = overview(
+        worker(WorkerState.UPLOADING, rate=8_000_000.0), active=(job,), backlog=Amount(2, 80_000_000, 0)
+    )
+    assert ", 35 s left" in drawn(seen)[1]  # 20 s for 160 MB
+
+
+def test_pause_is_seen_whatever_else_goes_on() -> None:
+    """Who has typed `pause` sees that it was heard: while a file is sent, in a cooldown, and in a hold."""
+    active = jobs(Status.UPLOADING, 1)
+    sending = drawn(overview(worker(WorkerState.UPLOADING, rate=1.0 * MIB, paused=True), active=active))
+    assert sending[0] == "omrwatchd uploading at 1.0 MiB/s, paused after this file"
+    held = drawn(overview(worker(WorkerState.HELD, reason="The server is away.", paused=True)))
+    assert re.fullmatch(r"omrwatchd held since [0-9 :-]+ \(1:15 min\), and paused", held[0])
+    cooling = worker(WorkerState.COOLDOWN, cooldown_left=12.0, paused=True)
+    for more, words in ((active, "paused after this file"), ((), "then paused")):
+        [line, *_] = drawn(overview(cooling, active=more))
+        assert line.endswith(f"12.0 s, {words}")
+    paused = drawn(overview(worker(WorkerState.PAUSED, paused=True)))
+    assert paused[0].count("paused") == 1
+
+
+def test_narrow_terminal_keeps_the_percent() -> None:
+    """Where not all columns fit, the bar gives way and the number stays."""
+    seen = overview(worker(WorkerState.UPLOADING), active=jobs(Status.UPLOADING, 1, sent=80_000_000))
+    for width in (50, 54, 59, 60, 80):
+        lines = drawn(seen, width)
+        assert max(map(cell_len, lines)) <= width
+        assert any(line.rstrip().endswith("50%") and "uploading" in line for line in lines[1:])
 
 
 def test_finished_files_say_when() -> None:

@@ -71,6 +71,9 @@ def test_hold_and_cooldown_say_why_and_how_long() -> None:
     assert "held: The server can't be reached." in shown(table(Snapshot(held, (), ())))
     cooling = WorkerView(WorkerState.COOLDOWN, None, 3.2, 1.0, None, 1.0)
     assert "3.2 s" in shown(table(Snapshot(cooling, (), ())))
+    sending = WorkerView(WorkerState.UPLOADING, None, 0.0, 1.0, None, 1.0, paused=True)
+    jobs = (a_job("a.zip", Status.UPLOADING),)
+    assert "omrwatchd uploading, paused after this file\n" in shown(table(Snapshot(sending, jobs, ())))
 
 
 def test_hostile_names_are_shown_as_text() -> None:

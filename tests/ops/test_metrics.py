@@ -24,9 +24,10 @@ from omrwatchd import __version__, events
 from omrwatchd.clock import SystemClock
 from omrwatchd.errors import Problem
 from omrwatchd.events import Event, Hooks
-from omrwatchd.model import Identity, NewJob, Status, WorkerState
+from omrwatchd.model import Identity, NewJob, NewPart, Status, WorkerState
 from omrwatchd.ops.attendants import attendants
 from omrwatchd.queue.database import open_database, open_quick
+from omrwatchd.queue.ledger import Ledger
 from omrwatchd.queue.store import Store
 from omrwatchd.queue.workers import WorkerRow
 from omrwatchd.settings import ConfigProblem, Settings, load
@@ -99,9 +100,8 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 
 def queued(store: Store, name: str, size: int) -> int:
-    return store.admit(
-        NewJob(path=b"/srv/" + name.encode(), name=name, watch="default", identity=Identity(size, 1, 1))
-    )
+    path, part = b"/srv/" + name.encode(), NewPart(name, 1, size)
+    return store.admit(NewJob(path, name, "default", Identity(size, 1, 1), parts=(part,)))
 
 
 def test_counters_follow_the_events(tmp_path: Path, store: Store) -> None:
@@ -162,7 +162,8 @@ def test_gauges_are_read_from_the_queue(tmp_path: Path, store: Store) -> None:
         assert abs(found["omrwatchd_held_since_timestamp_seconds"] - began) < 60
         store.claim(row.id)
         row.show(WorkerState.UPLOADING, job_id=first)
-        row.beat(52_000_000.0)
+        ledger = Ledger(engine, quick, SystemClock())
+        ledger.progress(store.job(first).parts[0], 1, row.id, 52_000_000.0)
         assert samples(address)["omrwatchd_upload_rate_bytes_per_second"] == 52_000_000
         store.note(first, delivered_at=began)
         found = samples(address)

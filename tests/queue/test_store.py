@@ -4,7 +4,9 @@ import os
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from alembic.script import ScriptDirectory
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from sqlalchemy import Engine, create_engine, event, inspect, text
+from sqlalchemy import Engine, create_engine, event, inspect, text, update
 
 from omrwatchd.clock import SystemClock
 from omrwatchd.errors import Problem
@@ -199,6 +201,39 @@ def test_one_dropped_file_is_one_job(store: Store) -> None:
         store.refuse(new_job("a.zip"), PROBLEM)
     store.filed(store.job(first), b"/failed/a.zip")
     assert store.admit(new_job("a.zip")) > first
+
+
+def test_copy_that_comes_while_a_delivery_is_committed_is_known(store: Store, file: Path) -> None:
+    """The commit of a batch takes its time on a slow disk; a copy that is admitted meanwhile waits for it."""
+    store.admit(a_twin("a.zip"))
+    first = store.claim("w")
+    assert first is not None
+    slow = open_database(file, create=False)
+    begun = threading.Event()
+    with ThreadPoolExecutor(1) as intake:
+
+        def admit() -> int:
+            begun.set()
+            return store.admit(a_twin("copy.zip"), once=True)
+
+        with slow.execution_options(writes=True).begin() as connection:
+            connection.execute(update(schema.jobs).values(delivered_at=SystemClock().now()))
+            connection.execute(update(schema.parts).values(batch_id="B-1", status=Status.PROCESSING))
+            copy = intake.submit(admit)
+            assert begun.wait(10)
+            assert store.delivered_before("f" * 64) is None, "not yet to be seen"
+        with pytest.raises(Problem, match="B-1") as refused:
+            copy.result(20)
+    assert refused.value.code == "duplicate"
+    assert [job.name for job in Views(file, SystemClock()).snapshot().jobs] == ["a.zip"]
+    slow.dispose()
+
+
+def a_twin(name: str) -> NewJob:
+    """Files of one content."""
+    path = b"/srv/drop/" + name.encode()
+    parts = (NewPart(name, 3, 2),)
+    return NewJob(path, name, "default", Identity(2, 1, 1), fingerprint="f" * 64, parts=parts)
 
 
 def test_oldest_is_claimed_first_and_only_one_at_a_time(store: Store) -> None:
