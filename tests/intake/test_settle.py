@@ -66,7 +66,7 @@ def test_every_file_that_stops_is_settled_within_the_settle_time_and_two_scans(
         scans += 1
         last = Observation(last.at + step, last.size, last.mtime_ns, last.inode)
         track = observe(track, last)
-        assert scans * step <= RULES.settle_seconds + 2 * step
+        assert scans * step <= RULES.settle_seconds + 2 * step + 1e-6  # of rounding
 
 
 @given(history=histories)
