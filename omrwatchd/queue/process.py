@@ -68,12 +68,13 @@ def _is_same(pid: int, started: str) -> bool:
         return found == started
     try:
         os.kill(pid, 0)
-    except PermissionError:
-        # another user's, hidden (ProtectProc=invisible); else a zombie
-        return not Path(f"/proc/{pid}").exists()
     except ProcessLookupError:
         return False
-    return False
+    except PermissionError:
+        pass
+    # hidden: another user's (ProtectProc=invisible), or ours in a user namespace of its own (PrivateUsers=);
+    # what can be seen is a zombie
+    return not Path(f"/proc/{pid}").exists()
 
 
 def is_here(row: Columns) -> bool:

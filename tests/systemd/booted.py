@@ -117,6 +117,22 @@ def test_zip_is_delivered_and_the_journal_has_it_once(
         assert TOKEN not in machine.run(place), place
 
 
+def test_lines_of_the_documentation_do_what_they_say(machine: Machine) -> None:
+    """What OPERATIONS.md has for the journal and for a look from inside the sandbox, as it is written."""
+    text = (ROOT / "docs" / "OPERATIONS.md").read_text(encoding="utf-8")
+    errors, follow, today = [
+        line.split(" # ")[0].strip()
+        for line in text.splitlines()
+        if line.startswith("journalctl -u omrwatchd")
+    ]
+    assert "file_refused" in machine.run(errors)
+    followed = machine.try_(f"timeout 2 {follow}")  # by itself it would never end
+    assert (followed.returncode, followed.stderr, '"event"' in followed.stdout) == (124, "", True)
+    assert '["Übung 1.zip",' in machine.run(today)
+    [inside] = re.findall(r"`sudo (nsenter -m .+)`", text)
+    assert re.search(r"^ok +daemon +Running: ", machine.run(inside), re.MULTILINE)
+
+
 def test_good_configuration_is_taken_in_the_middle_of_an_upload(station: Station, tmp_path: Path) -> None:
     """`systemctl reload`: the same process, the new settings, and no chunk goes out twice for it."""
     station.configure(upload=SLOW)
