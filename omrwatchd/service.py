@@ -100,7 +100,7 @@ class Daemon:
             intake.start()
             self._announce_start()
             self._notifier.ready()
-            reason = self._wait(intake, store, until_idle=until_idle)
+            reason = self._attend(intake, store, until_idle=until_idle)
             if isinstance(reason, str):
                 self._notifier.stopping()
                 self._announce(events.DaemonStopping(reason))
@@ -136,6 +136,16 @@ class Daemon:
         words = f"{type(death).__name__}: {death}" if problem is None else problem.sentence()
         self._announce(events.ThreadDied(thread, words))
         self._word.put(f"{thread} died")
+
+    def _attend(self, intake: Intake, store: Store, *, until_idle: bool) -> str | Settings:
+        """`_wait`; what the queue's database refuses meanwhile is an end like a thread's."""
+        try:
+            return self._wait(intake, store, until_idle=until_idle)
+        except Exception as error:
+            if in_words(self._settings.queue_file, error) is None:
+                raise
+            self._on_death("main", error)
+            return "main died"
 
     def _wait(self, intake: Intake, store: Store, *, until_idle: bool) -> str | Settings:
         """Until there is a reason to stop, or other settings to go on with."""
@@ -187,8 +197,8 @@ class Daemon:
     def _inhabitants(self) -> Iterator[tuple[Worker, Intake, Store]]:
         settings = self._settings
 
-        def away(watch: str) -> str | None:
-            return intake.away(watch)  # there by the time that the worker starts
+        def away(watch: str, look: bool) -> str | None:
+            return intake.away(watch, look)  # there by the time that the worker starts
 
         with delivery(settings, self._clock, self._announce, self._on_death, away) as (worker, store):
             intake = Intake(
@@ -211,7 +221,7 @@ def delivery(
     clock: Clock,
     announce: Announce,
     on_death: Died,
-    away: Away = lambda _watch: None,
+    away: Away = lambda _watch, _look: None,
 ) -> Iterator[tuple[Worker, Store]]:
     """The right half of the road on its queue: a worker, not started yet, and the store it takes from.
 

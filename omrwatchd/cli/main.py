@@ -76,7 +76,7 @@ def run(
     from omrwatchd.service import Daemon
 
     settings = _settings()
-    _refuse_unless_ready(settings)
+    _refuse_unless_ready(settings, every_folder=until_idle)
     logs.configure(settings.log, settings.server)
     # in a terminal SIGHUP says that the terminal is gone: an end, no wish for a reload
     file = None if sys.stderr.isatty() else _config_file()
@@ -368,10 +368,10 @@ def _control() -> Iterator[Control]:
         yield control
 
 
-def _refuse_unless_ready(settings: Settings) -> None:
+def _refuse_unless_ready(settings: Settings, *, every_folder: bool) -> None:
     from omrwatchd.ops.preflight import problems
 
-    found = problems(settings)
+    found = problems(settings, every_folder=every_folder)
     for problem in found:
         _complain(problem)
     if found:

@@ -12,14 +12,23 @@ from omrwatchd.delivery.credentials import read_token
 from omrwatchd.delivery.login import read_password
 from omrwatchd.errors import Problem
 from omrwatchd.intake.mounts import mount_of
+from omrwatchd.intake.rights import may_write, nearest
 from omrwatchd.settings import Notify, Settings, Watch
 
 
-def problems(settings: Settings) -> list[Problem]:
-    """Everything that keeps the daemon from working with these settings."""
+def problems(settings: Settings, *, every_folder: bool = False) -> list[Problem]:
+    """Everything that keeps the daemon from working with these settings.
+
+    Folders of one watch do not while another watch has its own: intake tells of them, and waits for them.
+    ``every_folder``: for one that is to deliver what is there now, and waits for nothing.
+    """
     found = [*_token(settings), *tls_files(settings)]
-    for number, watch in enumerate(settings.watch):
-        found += _folders(watch, "watch" if number == 0 else f"watch[{number}]")
+    keys = ["watch" if number == 0 else f"watch[{number}]" for number in range(len(settings.watch))]
+    absent = [list(_folders(watch, key)) for watch, key in zip(settings.watch, keys, strict=True)]
+    if every_folder or all(absent):
+        found += [problem for of_watch in absent for problem in of_watch]
+    for watch, key in zip(settings.watch, keys, strict=True):
+        found += nested(watch, key)
     found += joined(settings.watch)
     found += file_place("queue.path", settings.queue_file)
     found += on_network("queue.path", settings.queue_file)
@@ -71,7 +80,6 @@ def _folders(watch: Watch, key: str) -> Iterator[Problem]:
         yield from _writable(f"{key}.drop", watch.drop)
     for name, folder in (("done", watch.done_folder), ("failed", watch.failed_folder)):
         yield from _writable(f"{key}.{name}", folder)
-    yield from nested(watch, key)
 
 
 def nested(watch: Watch, key: str) -> Iterator[Problem]:
@@ -103,12 +111,10 @@ def joined(watches: Sequence[Watch]) -> Iterator[Problem]:
 
 def _writable(key: str, folder: Path) -> Iterator[Problem]:
     """The folder, or the nearest existing one above it in which it would be made, can be written."""
-    place = folder
-    while not place.exists() and place != place.parent:
-        place = place.parent
+    place = nearest(folder)
     if not place.is_dir():
         yield Problem("no_folder", f"{key} {folder} can't be made: {place} is no folder.", "Check the path.")
-    elif not os.access(place, os.W_OK | os.X_OK):
+    elif not may_write(place):
         yield Problem(
             "folder_not_writable",
             f"{key} {folder} can't be written by this user.",

@@ -9,12 +9,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
-from sqlalchemy.exc import DatabaseError, OperationalError
+from sqlalchemy.exc import DatabaseError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from omrwatchd.errors import Problem
 from omrwatchd.queue import schema
-from omrwatchd.queue.version import BUSY_TIMEOUT_SECONDS, other_version, unusable
+from omrwatchd.queue.version import BUSY_TIMEOUT_SECONDS, is_newer, other_version, unusable
 
 
 def open_database(file: Path, *, create: bool, patience: float = BUSY_TIMEOUT_SECONDS) -> Engine:
@@ -29,14 +29,18 @@ def open_database(file: Path, *, create: bool, patience: float = BUSY_TIMEOUT_SE
         _make_private(file)
     engine = _engine(file, "FULL", patience)
     try:
-        version = schema_version(engine)
-        if version != schema.HEAD and create:
-            _make_tables(engine) if version is None else _upgrade(engine)
+        with usable(file):
             version = schema_version(engine)
-    except (OperationalError, DatabaseError) as error:
-        raise unusable(file, str(error.orig)) from error
-    if version != schema.HEAD and version is not None:
-        raise other_version(file, version)
+            if version is not None and is_newer(version):
+                raise other_version(file, version)
+            if version != schema.HEAD and create:
+                _make_tables(engine) if version is None else _upgrade(engine)
+                version = schema_version(engine)
+        if version != schema.HEAD and version is not None:
+            raise other_version(file, version)
+    except Problem:
+        engine.dispose()
+        raise
     return engine
 
 

@@ -11,18 +11,35 @@ HEAD = "0003"
 """The newest schema version (Alembic revision); a test holds it equal to migrations/."""
 BUSY_TIMEOUT_SECONDS = 10
 """How long a statement waits for another process that writes."""
+LOCKED_ADVICE = "End the other program that has it open (a database browser, a backup); nothing is lost."
 
 
 def unusable(file: Path, reason: str) -> Problem:
+    """``reason`` in SQLite's or the system's words; what they advise differs."""
     return Problem(
         "queue_unusable",
         f"The queue {file} can't be used: {reason}.",
-        "Check queue.path, its folder's rights and its free space.",
+        LOCKED_ADVICE if "locked" in reason else "Check queue.path, its folder's rights and its free space.",
     )
 
 
+def is_newer(version: str) -> bool:
+    """Made by a later program: revisions are numbers of four digits."""
+    return version > HEAD
+
+
 def other_version(file: Path, version: str) -> Problem:
-    return unusable(file, f"its schema is version {version}, this program knows {HEAD}")
+    if is_newer(version):
+        return Problem(
+            "queue_unusable",
+            f"The queue {file} is of a newer version ({version}) than this program knows ({HEAD}).",
+            "Install the newer omrwatchd again, or go back to the backup made before the upgrade.",
+        )
+    return Problem(
+        "queue_unusable",
+        f"The queue {file} is of an older version ({version}) than this program knows ({HEAD}).",
+        "Restart the daemon: it brings the queue up to date.",
+    )
 
 
 def is_there(file: Path) -> bool:

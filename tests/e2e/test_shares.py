@@ -64,3 +64,42 @@ def test_daemon_that_starts_before_its_share_waits_for_it(machine: Machine, serv
     machine.stop(process)
     assert [line["status"] for line in machine.summary()] == ["completed"]
     assert machine.names("done") == ["scan.zip"]
+
+
+def test_one_broken_watch_at_the_start_leaves_the_others_at_work(machine: Machine, tmp_path: Path) -> None:
+    """One drop folder is missing, one read-only, one is good; each of the two works when it is mended."""
+    good, late, locked = tmp_path / "good", tmp_path / "late", tmp_path / "locked"
+    for station in (good, locked):
+        (station / "drop").mkdir(parents=True)
+    config = machine.folder / "config.toml"
+    text = config.read_text()
+    first = text.index("[[watch]]")
+    watches = [
+        f'[[watch]]\nname = "{place.name}"\ndrop = "{place}/drop"\nsettle_seconds = 0.5\n'
+        for place in (late, locked, good)
+    ]
+    config.write_text(text[:first] + "".join(watches))
+    mount("-t", "tmpfs", "-o", "size=1m", "tmpfs", locked)
+    with unmounted_at_the_end(locked):
+        (locked / "drop").mkdir()
+        write_zip(locked / "drop" / "locked.zip", seed=2)
+        mount("-o", "remount,ro", locked)
+        drain = machine.call("run", "--until-idle")  # it would wait for ever
+        assert drain.returncode == 2
+        assert drain.stderr.count("\n") == 4
+        process = machine.start()
+        write_zip(good / "drop" / "good.zip")
+        machine.await_summary(1)
+        lost = until(lambda: machine.log("drop_folder_lost")[1:] and machine.log("drop_folder_lost"))
+        assert {event["watch"]: event["reason"] for event in lost} == {
+            "late": "No such file or directory",
+            "locked": f"{locked}/drop can't be written by this user",
+        }
+        assert len(machine.receiver.batches) == 1
+        mount("-o", "remount,rw", locked)
+        (late / "drop").mkdir(parents=True)
+        write_zip(late / "drop" / "late.zip", seed=3)
+        machine.await_summary(3)
+        assert machine.stop(process) == 0
+        for place in (good, late, locked):
+            assert [file.name for file in (place / "done").iterdir()] == [f"{place.name}.zip"]

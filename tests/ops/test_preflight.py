@@ -48,3 +48,15 @@ failed = "{tmp_path}/failed2"
 """
     [sentence] = sentences(tmp_path, text)
     assert sentence.startswith(f"watch[1].drop {tmp_path}/other and the drop folder {tmp_path}/drop of 'one'")
+
+
+def test_a_broken_watch_is_refused_only_when_none_is_left(tmp_path: Path) -> None:
+    """A share that is away at boot keeps no other station from delivering; a drain names it all the same."""
+    (tmp_path / "one").mkdir()
+    watch = '[[watch]]\nname = "{0}"\ndrop = "{1}/{0}"\ndone = "{1}/{0}-done"\nfailed = "{1}/{0}-failed"\n'
+    two = "".join(watch.format(name, tmp_path) for name in ("one", "two"))
+    assert sentences(tmp_path, two) == []
+    missing = [f"watch[1].drop {tmp_path}/two is not an existing folder."]
+    assert [each.summary for each in problems(load(tmp_path / "config.toml"), every_folder=True)] == missing
+    (tmp_path / "one").rmdir()
+    assert sentences(tmp_path, two) == [f"watch.drop {tmp_path}/one is not an existing folder.", *missing]

@@ -25,7 +25,7 @@ from omrwatchd.errors import Problem
 from omrwatchd.model import ACTIVE, Arriving, Identity, IllegalMove, Job, NewJob, NewPart, Status
 from omrwatchd.queue import schema
 from omrwatchd.queue import views as views_module
-from omrwatchd.queue.database import open_database, open_quick, schema_version
+from omrwatchd.queue.database import open_database, open_quick, schema_version, usable
 from omrwatchd.queue.ledger import Ledger
 from omrwatchd.queue.store import AlreadyQueued, Store
 from omrwatchd.queue.views import Views
@@ -130,12 +130,53 @@ def test_new_database_is_what_the_migrations_make(engine: Engine, tmp_path: Path
 
 
 def test_database_from_a_newer_version_is_refused(engine: Engine, file: Path) -> None:
-    """An older program leaves a newer queue alone, in one sentence."""
+    """An older program leaves a newer queue alone, in one sentence: the daemon, its commands, a look."""
     with engine.execution_options(writes=True).begin() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    said = []
+    for opening in (
+        lambda: open_database(file, create=True),
+        lambda: open_database(file, create=False),
+        lambda: Views(file, SystemClock()).snapshot(),
+    ):
+        with pytest.raises(Problem) as caught:
+            opening()
+        said.append(caught.value)
+    assert len(set(said)) == 1
+    assert said[0].code == "queue_unusable"
+    assert "newer version (9999)" in said[0].summary
+    assert "newer omrwatchd" in said[0].advice
+    assert schema_version(engine) == "9999"
+
+
+def test_database_from_an_older_version_is_upgraded_by_the_daemon_alone(engine: Engine, file: Path) -> None:
+    """Who only looks is told to restart it."""
+    with engine.execution_options(writes=True).begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '0002'"))
     with pytest.raises(Problem) as caught:
         open_database(file, create=False)
+    assert "older version (0002)" in caught.value.summary
+    assert "Restart the daemon" in caught.value.advice
+
+
+def write_once(file: Path) -> None:
+    engine = open_database(file, create=True, patience=0.1)
+    with usable(file), engine.execution_options(writes=True).begin():
+        pass
+
+
+@pytest.mark.parametrize("lock", ["PRAGMA locking_mode = EXCLUSIVE; BEGIN IMMEDIATE", "BEGIN IMMEDIATE"])
+def test_lock_of_another_program_is_said_in_one_sentence(engine: Engine, file: Path, lock: str) -> None:
+    """Whether it holds the file for itself, or just its right to write; the advice is to end it."""
+    engine.dispose()
+    with closing(sqlite3.connect(file, isolation_level=None)) as other:
+        for statement in lock.split("; "):
+            other.execute(statement)
+        with pytest.raises(Problem) as caught:
+            write_once(file)
     assert caught.value.code == "queue_unusable"
+    assert "is locked" in caught.value.summary
+    assert "the other program" in caught.value.advice
 
 
 def test_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
@@ -319,7 +360,7 @@ def test_a_queue_of_the_first_version_is_brought_up_to_date(tmp_path: Path) -> N
         config.attributes["connection"] = connection
         command.upgrade(config, "0001")
     old.dispose()
-    with pytest.raises(Problem, match="schema is version 0001"):
+    with pytest.raises(Problem, match=r"older version \(0001\)"):
         Views(file, SystemClock()).snapshot()
     engine = open_database(file, create=True)
     Store(engine, SystemClock()).admit(new_job("a.zip"))

@@ -17,6 +17,7 @@ from omrwatchd.intake.folder import (
     SETTLE_SECONDS_NETWORK,
 )
 from omrwatchd.intake.mounts import Mount, mount_of
+from omrwatchd.intake.rights import nearest
 from omrwatchd.ops import preflight
 from omrwatchd.ops.doctor.finding import Finding, fail, failed, ok, reason_of, warn
 from omrwatchd.settings import Watch
@@ -50,13 +51,6 @@ def examine_folders(watch: Watch, clock: Clock) -> Iterator[Finding]:
     yield target_folder(watch, "done", watch.done_folder)
     yield target_folder(watch, "failed", watch.failed_folder)
     yield noticing(watch, mount)
-
-
-def nearest(folder: Path) -> Path:
-    """The folder, or the nearest existing one above it, in which it would be made."""
-    while not folder.exists() and folder != folder.parent:
-        folder = folder.parent
-    return folder
 
 
 def _text_of(file: Path) -> str:

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from omrwatchd.intake.mounts import mount_of
+from omrwatchd.intake.rights import nearest
 from omrwatchd.model import UploadType
 from omrwatchd.ops.doctor.finding import Finding, fail, ok, reason_of, warn
-from omrwatchd.ops.doctor.folders import nearest
 from omrwatchd.settings import MIB, Settings, Watch
 
 INOTIFY = Path("/proc/sys/fs/inotify")
