@@ -135,3 +135,17 @@ def test_servers_own_refusal_fails_that_file_at_once(
         assert not station.announced(events.QueueHeld)
         assert "Task 9 is closed" in (station.folder / "failed" / "bad.zip.error.txt").read_text()
     assert sum(r.filename == "bad.zip" for r in receiver.requests) == 1
+
+
+def test_server_that_takes_not_even_a_mebibyte_fails_the_file(
+    receiver: Receiver, open_station: OpenStation
+) -> None:
+    """The chunk size is halved down to 1 MiB and no further; the text says where the limit is set."""
+    receiver.add_fault(Fault(match="chunk", action="status", status=413, html="<h1>413</h1>", times=-1))
+    with open_station(upload={"chunk_size": 4 * MIB}) as station:
+        job = station.ends(station.drop(size=9 * MIB), Status.ERROR)
+        assert "upload.chunk_size" in (station.folder / "failed" / "scan.zip.error.txt").read_text()
+    assert job.problem is not None
+    assert job.problem.code == "too_large"
+    assert sum(r.kind == "chunk" for r in receiver.requests) == 3
+    assert receiver.batches == []

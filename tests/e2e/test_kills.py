@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ import pytest
 
 from omrwatchd.receiver import Fault
 from tests.e2e.conftest import Machine
+from tests.pictures import write_pictures
 from tests.zips import sha256, write_zip
 
 pytestmark = pytest.mark.timeout(600)
@@ -97,18 +98,32 @@ WAYS = {
 }
 
 
+@pytest.fixture
+def done(machine: Machine) -> Iterator[Callable[[bool], None]]:
+    """Makes the done folder, on a disk of its own if that is wanted."""
+    folder = machine.folder / "done"
+    mounted = False
+
+    def make(other_disk: bool) -> None:
+        nonlocal mounted
+        folder.mkdir()
+        if other_disk:
+            mount = ["mount", "-t", "tmpfs", "-o", "size=400m", "tmpfs", str(folder)]
+            mounted = subprocess.run(mount, capture_output=True, check=False).returncode == 0
+            if not mounted:
+                pytest.skip("mounting a tmpfs needs root")
+
+    yield make
+    if mounted:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
 @pytest.fixture(params=WAYS)
-def way(request: pytest.FixtureRequest, machine: Machine) -> Iterator[Way]:
+def way(request: pytest.FixtureRequest, machine: Machine, done: Callable[[bool], None]) -> Way:
     chosen = WAYS[request.param]
-    (machine.folder / "done").mkdir()
-    if chosen.other_disk:
-        mount = ["mount", "-t", "tmpfs", "-o", "size=400m", "tmpfs", str(machine.folder / "done")]
-        if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
-            pytest.skip("mounting a tmpfs needs root")
+    done(chosen.other_disk)
     machine.configure(settle=3, direct_limit="1KiB", cooldown=0.5, lookup=LOOKUP, **chosen.settings)
-    yield chosen
-    if chosen.other_disk:
-        subprocess.run(["umount", "-l", str(machine.folder / "done")], check=True)
+    return chosen
 
 
 def sheets_of(*archives: Path) -> list[tuple[str, int]]:
@@ -183,33 +198,61 @@ def test_killed_at_random_moments(machine: Machine, zygote: Zygote, way: Way) ->
     delivered(machine, hashes, way.parts)
 
 
-def test_direct_upload_killed_at_each_step(machine: Machine, zygote: Zygote) -> None:
+def contents(path: Path) -> list[tuple[str, str]]:
+    """The name and SHA-256 of a file, or of each picture in a folder."""
+    return [(each.name, sha256(each)) for each in (sorted(path.iterdir()) if path.is_dir() else [path])]
+
+
+def drop_direct(machine: Machine, name: str, seed: int, pictures: int) -> list[tuple[str, str]]:
+    """A new file, or a folder of pictures that two requests hold; what it contains."""
+    if pictures == 0:
+        return contents(write_zip(machine.drop / name, size=200_000, seed=seed))
+    made = write_pictures(machine.folder / name, [f"{n:02}.jpg" for n in range(pictures)], size=600_000)
+    made.rename(machine.drop / name)
+    return contents(machine.drop / name)
+
+
+@pytest.mark.parametrize(
+    ("pictures", "other_disk"),
+    [(0, False), (4, False), (4, True)],
+    ids=["file", "pictures", "pictures to another disk"],
+)
+def test_direct_upload_killed_at_each_step(
+    machine: Machine, zygote: Zygote, done: Callable[[bool], None], pictures: int, other_disk: bool
+) -> None:
     """Once or, where the answer was lost, reviewed: it can't be looked up; never a second batch."""
-    machine.configure(settle=3, direct_limit="2MiB", cooldown=0.5, lookup="")
+    done(other_disk)
+    watch = '\nupload_type = "images"\ntask_id = "7"' if pictures else ""
+    machine.configure(settle=3, direct_limit="2MiB", cooldown=0.5, lookup="", watch=watch)
     reviewed = survived = 0
     for step in range(1, 200):
-        name = f"scan-{step:03}.zip"
-        digest = sha256(write_zip(machine.drop / name, size=200_000, seed=step))
+        name = f"room-{step:03}" if pictures else f"scan-{step:03}.zip"
+        content = drop_direct(machine, name, step, pictures)
         zygote.start(kill_at=step)
         survived += zygote.ended() == 0
         zygote.start()
         assert zygote.ended() == 0
-        made = [batch for batch in machine.receiver.batches if batch.sha256 == digest]
+        made = [
+            (file.name, file.sha256)
+            for batch in machine.receiver.batches
+            for file in batch.files
+            if (file.name, file.sha256) in content
+        ]
         [line] = [line for line in machine.summary() if line["name"] == name]
         if line["status"] == "completed":
-            assert len(made) == 1
-            assert sha256(machine.folder / "done" / name) == digest
+            assert sorted(made) == content
+            assert contents(machine.folder / "done" / name) == content
         else:
             assert line["error"]["code"] == "outcome_unknown"
-            assert len(made) <= 1
-            assert sha256(machine.folder / "failed" / name) == digest
+            assert len(made) == len(set(made))
+            assert contents(machine.folder / "failed" / name) == content
             reviewed += 1
         if survived == 2:
             break
     print(f"\nkilled at each of {step - survived} steps, {reviewed} to be reviewed")
     assert machine.receiver.duplicate_batches == []
     assert machine.names("drop") == []
-    assert 0 < reviewed < 5
+    assert 0 < reviewed < 5 * max(1, pictures // 2)
 
 
 def test_killed_between_a_start_of_processing_and_its_record(machine: Machine, zygote: Zygote) -> None:
