@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-systemd lint install uninstall clean
+.PHONY: demo test test-systemd bench lint install uninstall clean
 export DESTDIR PREFIX SYSTEM_PYTHON EXTRAS PIP_FLAGS
 .DEFAULT_GOAL := test
 
@@ -31,6 +31,10 @@ test: lint
 test-systemd: $(VENV)/.installed
 	@$(BIN)/python -m tests.systemd.needs
 	$(BIN)/python -m pytest --numprocesses=0 --timeout=900 -x -v -s --durations=0 --durations-min=3 tests/systemd/booted.py
+
+# Half an hour and 8 GB of disk; the long lines need root. One of them alone: python -m benchmarks.upload --help
+bench: $(VENV)/.installed
+	$(BIN)/python -m benchmarks
 
 install uninstall:
 	@deploy/install.sh $@

@@ -33,6 +33,8 @@ from benchmarks.wire.sink import Sink, needed
 CHUNK = 50 * 1024 * 1024
 GIB = 1024**3
 HERE = Path(__file__).parent
+LIMITS = {"tls": (1.25, 0.9, 3.0), "plain": (1.8, 0.65, 3.0)}
+"""What is aimed at: the speed over curl's, the CPU over curl's, the speed over the browser's way."""
 
 
 @dataclass
@@ -154,6 +156,26 @@ def table(found: list[Way], size: int) -> None:
         )
 
 
+def verdict(found: list[Way], kind: str) -> None:
+    """Each ratio of the daemon's beside its limit; medians of the rounds' ratios."""
+    by_name = {way.name.split()[0].removesuffix("'s"): way for way in found}
+    ours, curl_way, browser_way = (by_name.get(name) for name in ("omrwatchd", "curl", "browser"))
+    faster, cheaper, than_browser = LIMITS[kind]
+    if ours is None:
+        return
+    for name, peer, least in (("curl", curl_way, faster), ("the browser's way", browser_way, than_browser)):
+        if peer is not None:
+            ratio = statistics.median(b / a for a, b in zip(ours.seconds, peer.seconds, strict=True))
+            print(f"speed over {name}: {ratio:.2f}, limit at least {least}: {_word(ratio >= least)}")
+    if curl_way is not None:
+        ratio = statistics.median(a / b for a, b in zip(ours.cpu, curl_way.cpu, strict=True))
+        print(f"CPU over curl: {ratio:.2f}, limit at most {cheaper}: {_word(ratio <= cheaper)}")
+
+
+def _word(holds: bool) -> str:
+    return "holds" if holds else "MISSED"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -178,6 +200,8 @@ def main() -> None:
                 measure(found, sink, asked.rounds, size)
             print(f"\n{kind}: {size:,} bytes, medians of {asked.rounds} interleaved rounds\n")
             table(found, size)
+            print()
+            verdict(found, kind)
 
 
 if __name__ == "__main__":

@@ -198,8 +198,8 @@ class Daemon:
     def _inhabitants(self) -> Iterator[tuple[Worker, Intake, Store]]:
         settings = self._settings
 
-        def away(watch: str) -> str | None:
-            return intake.away(watch)  # there by the time that the worker starts
+        def away(watch: str, look: bool) -> str | None:
+            return intake.away(watch, look)  # there by the time that the worker starts
 
         with delivery(settings, self._clock, self._announce, self._on_death, away) as (worker, store):
             intake = Intake(
@@ -222,7 +222,7 @@ def delivery(
     clock: Clock,
     announce: Announce,
     on_death: Died,
-    away: Away = lambda _watch: None,
+    away: Away = lambda _watch, _look: None,
 ) -> Iterator[tuple[Worker, Store]]:
     """The right half of the road on its queue: a worker, not started yet, and the store it takes from.
 

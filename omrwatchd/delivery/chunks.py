@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import accumulate
 
+ABREAST = 4
+"""Chunks that the API wants side by side. No setting: what shapes a plan must not change between two runs."""
+
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
@@ -24,7 +27,8 @@ def plan(size: int, chunk_size: int, edge: int | None = None) -> tuple[Chunk, ..
     """Cut ``size`` bytes into chunks of ``chunk_size`` bytes, the last one shorter (API.md, In chunks).
 
     With an ``edge`` (bytes, below ``chunk_size``) the first and the last chunk, which go alone, have about
-    that size where the part is large enough, and all between them one size: the last takes what is left over.
+    that size where the part is large enough, and all between them one size, in full rows of `ABREAST`: the
+    last takes what is left over.
     """
     if size <= 0 or chunk_size <= 0 or (edge is not None and edge <= 0):
         raise ValueError("sizes are above 0")
@@ -34,6 +38,8 @@ def plan(size: int, chunk_size: int, edge: int | None = None) -> tuple[Chunk, ..
     else:
         middle = size - 2 * edge
         count = -(-middle // chunk_size)
+        if count > 1 and middle >= ABREAST * edge:
+            count = -(-count // ABREAST) * ABREAST
         lengths = [edge, *([middle // count] * count), edge + middle % count]
     offsets = accumulate(lengths, initial=0)
     return tuple(

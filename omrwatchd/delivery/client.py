@@ -16,6 +16,7 @@ from omrwatchd import __version__
 from omrwatchd.delivery.credentials import Credentials
 from omrwatchd.delivery.faults import Lost
 from omrwatchd.delivery.handover import Handover
+from omrwatchd.delivery.quoting import token_cut, without_token
 from omrwatchd.delivery.sockets import Sockets, WatchedNetwork
 from omrwatchd.delivery.wire import CHUNK_PATH, DIRECT_PATH, Answer
 from omrwatchd.errors import Problem
@@ -25,8 +26,6 @@ from omrwatchd.sheets.source import Piece
 KEEPALIVE_SECONDS = 60.0
 """httpx's own 5 s is exactly our cooldown: each file would begin with a new handshake."""
 _ANSWER_BYTES = 256 * 1024
-_SHORTEST_SECRET = 6
-"""A shorter token could be part of any word."""
 
 
 class RequestLost(Exception):
@@ -108,15 +107,15 @@ class Client:
             response = self._client.send(request, stream=True)
             try:
                 names = {name.lower(): value for name, value in response.headers.items()}
-                return Answer(response.status_code, names, _without(token, _first_bytes(response)))
+                return Answer(response.status_code, names, token_cut(token, _first_bytes(response)))
             finally:
                 response.close()
         except (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError) as error:
-            lost = _translated(error)
+            lost = _translated(error, token)
             lost.stale = not is_new and lost.how is Lost.RESET
             raise lost from error
         except (httpcore.ProxyError, httpcore.UnsupportedProtocol) as error:
-            raise RequestLost(Lost.PROXY, str(error)) from error
+            raise RequestLost(Lost.PROXY, without_token(token, str(error))) from error
         except httpx.DecodingError as error:
             raise RequestLost(Lost.PROTOCOL, "its compression is broken") from error
 
@@ -140,14 +139,7 @@ def _first_bytes(response: httpx.Response) -> bytes:
     return body[:_ANSWER_BYTES]
 
 
-def _without(token: str | None, body: bytes) -> bytes:
-    """An answer's words reach the log, `status` and the text beside a failed ZIP: not with our token."""
-    if token is None or len(token) < _SHORTEST_SECRET:
-        return body
-    return body.replace(token.encode(), b"***")
-
-
-def _translated(error: Exception) -> RequestLost:
+def _translated(error: Exception, token: str | None) -> RequestLost:
     cause = _deepest(error)
     if isinstance(error, httpcore.ConnectError):
         if isinstance(cause, socket.gaierror):
@@ -162,7 +154,7 @@ def _translated(error: Exception) -> RequestLost:
     if isinstance(error, httpcore.WriteTimeout):
         return RequestLost(Lost.WRITE_TIMEOUT, "")
     if isinstance(error, httpcore.RemoteProtocolError) and "disconnected" not in str(error):
-        return RequestLost(Lost.PROTOCOL, str(error))
+        return RequestLost(Lost.PROTOCOL, without_token(token, str(error)))  # quotes what came
     return RequestLost(Lost.RESET, str(cause) or str(error))
 
 

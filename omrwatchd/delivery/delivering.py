@@ -43,7 +43,7 @@ class Tools:
     probe: Probe
     closing: Closing
     clock: Clock
-    away: Away = lambda _watch: None
+    away: Away = lambda _watch, _look: None
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,8 +32,11 @@ from omrwatchd.settings import Watch
 from omrwatchd.sheets.companions import companions_of
 from omrwatchd.sheets.pictures import list_pictures
 
-Away = Callable[[str], str | None]
-"""Why the drop folder of a watch (by its name) can't be trusted now; None when it is there."""
+Away = Callable[[str, bool], str | None]
+"""Why the drop folder of a watch (by its name) can't be trusted now; None when it is there.
+
+True: look now; False: as far as is known without touching it.
+"""
 
 
 class FilingDelayed(Exception):
@@ -48,7 +51,7 @@ class Filing:
         store: Store,
         clock: Clock,
         watch_named: Callable[[str], Watch | None],
-        away: Away = lambda _watch: None,
+        away: Away = lambda _watch, _look: None,
     ) -> None:
         self._store = store
         self._clock = clock
@@ -81,7 +84,7 @@ class Filing:
             if job.filing_target is not None and _has_arrived(job, job.filing_target):
                 discard(moved_out(job.path))
                 return job.filing_target  # moved already, before we could record it
-            if (reason := self._away(job.watch)) is not None:
+            if (reason := self._away(job.watch, True)) is not None:
                 where = os.fsdecode(os.path.dirname(job.path))
                 raise FilingDelayed(f"the drop folder {where} is away: {reason}")
             return job.path  # gone, or another file by now: that one is not ours to move

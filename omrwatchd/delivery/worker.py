@@ -88,12 +88,14 @@ class Worker(Service):
 
     def _away_watches(self) -> list[str]:
         """Those whose drop folders are away: their files are not gone."""
-        return [watch.name for watch in self._tools.settings.watch if self._away(watch.name) is not None]
+        return [
+            watch.name for watch in self._tools.settings.watch if self._away(watch.name, False) is not None
+        ]
 
     def _idle(self) -> None:
         """Nothing waits, or nothing but files whose drop folder is away."""
         for watch in self._tools.settings.watch:
-            if (reason := self._away(watch.name)) is not None and self._store.waiting() > 0:
+            if (reason := self._away(watch.name, False)) is not None and self._store.waiting() > 0:
                 self._show(WorkerState.HELD, f"The drop folder {watch.drop} is away: {reason}.")
                 self._rest(AWAY_SECONDS)
                 return
@@ -214,7 +216,7 @@ class Worker(Service):
 
     def _end_unread(self, job: Job, error: OSError) -> None:
         """Its file is gone, or can't be read; of a share that is away nothing is known but that."""
-        if (reason := self._away(job.watch)) is not None:
+        if (reason := self._away(job.watch, True)) is not None:
             self._store.give_back(job, attempted=False)
             self._announce(events.UploadSuspended(job.id, job.name, f"its drop folder is away: {reason}"))
         elif isinstance(error, FileNotFoundError):

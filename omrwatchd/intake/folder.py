@@ -14,7 +14,8 @@ from omrwatchd.intake.admit import Admission, Admitted, NotWhole, NotYet, Outcom
 from omrwatchd.intake.presence import Presence
 from omrwatchd.intake.queued import QueuedFiles
 from omrwatchd.intake.rights import unwritable
-from omrwatchd.intake.scan import FolderLost, Found, scan, scan_folders
+from omrwatchd.intake.scan import FolderLost, Found, Scan, Sign, scan, scan_folders
+from omrwatchd.intake.scout import Scout
 from omrwatchd.intake.settle import Observation, Rules, Track, Verdict
 from omrwatchd.model import Arriving, UploadType, display_name
 from omrwatchd.queue.store import AlreadyQueued, Store
@@ -66,6 +67,7 @@ class DropFolder:
         self._clock = clock
         self._announce = announce
         self._presence = Presence(self.path)
+        self._scout = Scout(self._visit, clock)
         self._queued = QueuedFiles(watch, store, announce, admission.sorts_otherwise)
         self._arrivals: dict[bytes, Arrival] = {}
         self._unreadable: frozenset[bytes] = frozenset()
@@ -75,7 +77,7 @@ class DropFolder:
         """When to look again (monotonic seconds), hints aside."""
         self.hears_hints = False
         self.scan_seconds = 0.0
-        """What the last scan took, without the looks into files."""
+        """What the last scan took of the intake thread, without the looks into files."""
         self.jobs_ended = 0
         """Of queued files that were found to be gone."""
         self.came_back = False
@@ -87,9 +89,12 @@ class DropFolder:
     def lost(self) -> bool:
         return self._presence.lost
 
-    def away(self) -> str | None:
-        """Why a queued file of it that is missing is not to be taken for removed; for other threads."""
-        return self._presence.away()
+    def away(self, *, look: bool) -> str | None:
+        """Why a queued file of it that is missing is not to be taken for removed; for other threads.
+
+        ``look``: not by what the last scan saw, but by how it is now.
+        """
+        return self._presence.away(look=look)
 
     @property
     def wants_hints(self) -> bool:
@@ -151,21 +156,21 @@ class DropFolder:
         began = self._clock.monotonic()
         self._looked_at = began
         try:
-            found = self._scan()
+            found, began = self._scan()
         except FolderLost as loss:
             self._report_lost(str(loss), began)
             return []
         self._report_back()
         ended = self._clock.monotonic()
         by_path = {file.path: file for file in found}
-        self.jobs_ended += self._queued.check(by_path, began, self._rules.settle_seconds)
+        self.jobs_ended += self._queued.check(by_path, self._looked_at, self._rules.settle_seconds)
         queued = self._store.open_paths()
         files = [file for file in found if file.path not in queued]
         self._forget_others({file.path for file in files})
         settled = [file for file in files if self._observe(file, began, ended)]
         self.came_back |= not self.scanned
         self.scanned = True
-        self.scan_seconds = self._clock.monotonic() - began
+        self.scan_seconds = self._clock.monotonic() - self._looked_at  # not since a hanging look began
         return settled
 
     def plan_next_look(self) -> None:
@@ -176,23 +181,34 @@ class DropFolder:
         now = self._looked_at
         self.due = min([now + self._rescan_seconds, *self._dues(now)])
 
-    def _scan(self) -> tuple[Found, ...]:
-        # what turns read-only later is delivered, and filed when that is mended; a start has no such debts
-        if not self.scanned and os.path.isdir(self.path) and (folder := unwritable(self.watch)) is not None:
-            raise FolderLost(f"{folder} can't be written by this user")
-        if self.watch.upload_type is UploadType.IMAGES:
-            result = scan_folders(self.path, ignore=self.watch.ignore)
+    def _scan(self) -> tuple[tuple[Found, ...], float]:
+        """What lies in the folder, and when the look began."""
+        if self._is_network:
+            (result, remounted), began = self._scout.look()
         else:
-            result = scan(self.path, recursive=self.watch.recursive, ignore=self.watch.ignore)
-        barren = result.empty and self._queued.any_waiting
-        if self._presence.check(barren=barren):
+            began = self._looked_at
+            result, remounted = self._visit(lambda: None)
+        if remounted:
             self._announce(events.DropFolderRemounted(self.watch.name, display_name(self.path)))
         unreadable = frozenset(path for path, _ in result.unreadable)
         for path, reason in result.unreadable:
             if path not in self._unreadable:
                 self._announce(events.FileUnreadable(self.watch.name, display_name(path), reason))
         self._unreadable = unreadable
-        return result.files
+        return result.files, began
+
+    def _visit(self, sign: Sign) -> tuple[Scan, bool]:
+        """List it, and whether another mount holds it than before; touches nothing that others use."""
+        # what turns read-only later is delivered, and filed when that is mended; a start has no such debts
+        if not self.scanned and os.path.isdir(self.path) and (folder := unwritable(self.watch)) is not None:
+            raise FolderLost(f"{folder} can't be written by this user")
+        if self.watch.upload_type is UploadType.IMAGES:
+            result = scan_folders(self.path, ignore=self.watch.ignore, sign=sign)
+        else:
+            recursive = self.watch.recursive
+            result = scan(self.path, recursive=recursive, ignore=self.watch.ignore, sign=sign)
+        barren = result.empty and self._queued.any_waiting
+        return result, self._presence.check(barren=barren)
 
     def _report_lost(self, reason: str, now: float) -> None:
         if not self.lost:

@@ -68,10 +68,17 @@ class Intake(Service):
         """Every folder is scanned and holds nothing more that may be delivered."""
         return all(folder.quiet for folder in self._folders) and not self._hinted
 
-    def away(self, watch: str) -> str | None:
-        """Why the drop folder of a watch can't be trusted now; None when it is there. For other threads."""
+    def away(self, watch: str, look: bool) -> str | None:
+        """Why the drop folder of a watch can't be trusted now; None when it is there. For other threads.
+
+        ``look``: look now, where else the last scan's word counts; what it finds is looked into at once.
+        """
         folder = next((folder for folder in self._folders if folder.watch.name == watch), None)
-        return None if folder is None else folder.away()
+        reason = None if folder is None else folder.away(look=look)
+        if look and folder is not None and reason is not None and not folder.lost:
+            folder.due = 0.0
+            self.bell.set()
+        return reason
 
     def run(self) -> None:
         self._hints.start()

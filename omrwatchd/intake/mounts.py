@@ -69,23 +69,25 @@ def mount_of(folder: bytes, mountinfo: bytes | None = None) -> Mount | None:
             mountinfo = MOUNTINFO.read_bytes()
         except OSError:
             return None
-    path = os.path.realpath(folder)
+    mounts = [mount for line in mountinfo.splitlines() if (mount := _parse(line)) is not None]
+    named = _best(mounts, folder)
+    if named is not None and named.is_network:
+        return named  # to follow links on a share that hangs would hang
+    return _best(mounts, os.path.realpath(folder))
+
+
+def _best(mounts: list[Mount], path: bytes) -> Mount | None:
     best: Mount | None = None
-    for line in mountinfo.splitlines():
-        mount = _parse(line)
+    for mount in mounts:
         # a later line of the same point is mounted over the earlier one
-        if (
-            mount is not None
-            and _holds(mount.point, path)
-            and (best is None or len(mount.point) >= len(best.point))
-        ):
+        if _holds(mount.point, path) and (best is None or len(mount.point) >= len(best.point)):
             best = mount
     return best
 
 
 def is_gone(known: Mount, now: Mount, folder: bytes) -> bool:
     """Whether ``known``, which held ``folder``, is not mounted any more, ``now`` being what holds it."""
-    return _holds(known.point, os.path.realpath(folder)) and len(now.point) < len(known.point)
+    return len(now.point) < len(known.point) and _holds(known.point, os.path.realpath(folder))
 
 
 def _parse(line: bytes) -> Mount | None:

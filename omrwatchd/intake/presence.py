@@ -21,6 +21,8 @@ class Presence:
         """Whether files, or our own board, were seen there under the present mount."""
         self.reason = ""
         """Why it is lost, while it is."""
+        self._doubt: str | None = None
+        """Why it may be lost, found between two scans."""
         self.mount: Mount | None = mount_of(folder)
         """The mount that holds the folder; the last one known while the folder is lost."""
 
@@ -39,6 +41,7 @@ class Presence:
         Raises:
             FolderLost: the file system that held the folder is not mounted, or not mounted any more.
         """
+        self._doubt = None
         now = mount_of(self._folder)
         if self.mount is not None and now is not None and is_gone(self.mount, now, self._folder):
             raise FolderLost(_gone(self.mount))
@@ -50,12 +53,20 @@ class Presence:
         self.mount = now or self.mount
         return changed
 
-    def away(self) -> str | None:
-        """Why nothing can be said about a file of it that is missing now; asked by other threads, too."""
+    def away(self, *, look: bool) -> str | None:
+        """Why nothing can be said about a file of it that is missing; asked by other threads, too.
+
+        ``look``: look now (a share that hangs hangs the asker). What that finds holds until the next check.
+        """
         if self.lost:
             return self.reason
         if not self._known:
             return "it has not been looked into yet"
+        if look and self._doubt is None:
+            self._doubt = self._looked_away()
+        return self._doubt
+
+    def _looked_away(self) -> str | None:
         now = mount_of(self._folder)
         if now is not None and now != self.mount:
             return "another file system is mounted there" if self.mount is None else _gone(self.mount)

@@ -7,11 +7,18 @@ import functools
 import os
 import re
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from omrwatchd.sheets.companions import SIDECAR_SUFFIXES
 from omrwatchd.sheets.pictures import list_pictures
+
+Sign = Callable[[], None]
+"""Called for each entry: the listing gets on."""
+
+
+def _nobody_listens() -> None:
+    pass
 
 
 class FolderLost(Exception):
@@ -60,7 +67,7 @@ def _any_of(globs: tuple[str, ...]) -> re.Pattern[str]:
     return re.compile("|".join(fnmatch.translate(glob.lower()) for glob in globs) or "(?!)")
 
 
-def scan(folder: bytes, *, recursive: bool, ignore: Sequence[str]) -> Scan:
+def scan(folder: bytes, *, recursive: bool, ignore: Sequence[str], sign: Sign = _nobody_listens) -> Scan:
     """Look at every entry once; one that vanishes or can't be read never hides the others.
 
     Raises:
@@ -75,6 +82,7 @@ def scan(folder: bytes, *, recursive: bool, ignore: Sequence[str]) -> Scan:
     sidecars: dict[bytes, int] = {}
     empty = not entries
     while entries:  # no recursion: folders may lie deeper than Python calls
+        sign()
         entry = entries.pop()
         kind = _kind(entry)
         if kind == stat.S_IFDIR and recursive and not is_ignored(entry.name, ignore):
@@ -86,7 +94,7 @@ def scan(folder: bytes, *, recursive: bool, ignore: Sequence[str]) -> Scan:
     return Scan(_with_sidecars(files, sidecars), tuple(unreadable), empty)
 
 
-def scan_folders(folder: bytes, *, ignore: Sequence[str]) -> Scan:
+def scan_folders(folder: bytes, *, ignore: Sequence[str], sign: Sign = _nobody_listens) -> Scan:
     """The folders of pictures in a drop folder, each as one `Found` (see model.Identity).
 
     Raises:
@@ -100,6 +108,7 @@ def scan_folders(folder: bytes, *, ignore: Sequence[str]) -> Scan:
     found: list[Found] = []
     sidecars: dict[bytes, int] = {}
     for entry in entries:
+        sign()
         kind = _kind(entry)
         if kind == stat.S_IFREG and entry.name.endswith(SIDECAR_SUFFIXES):
             _note_sidecar(entry, sidecars)

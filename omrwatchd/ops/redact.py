@@ -56,6 +56,11 @@ class Redactor:
         files = [token_file(server), server.login.password_file if server.login is not None else None]
         self._files = {file: 0 for file in files if file is not None}
 
+    def learn(self, secret: str) -> None:
+        """One more that is to be hidden wherever it stands."""
+        with self._lock:
+            self._learn([secret])
+
     def _learn(self, secrets: Iterable[str]) -> None:
         self._known |= {secret.strip() for secret in secrets if len(secret.strip()) >= SHORTEST}
 

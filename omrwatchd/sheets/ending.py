@@ -76,7 +76,7 @@ def find_directory(read: Read, size: int) -> Directory:
 def _read_end(read: Read, tail: bytes, tail_start: int, at: int, last: int) -> Directory:
     if at + END.size > len(tail):
         raise BadZip(NO_END)
-    _, disk, directory_disk, here, count, length, offset, comment_length = END.unpack_from(tail, at)
+    _, disk, _, _, count, length, offset, comment_length = END.unpack_from(tail, at)
     behind = at + END.size + comment_length
     # What looks like a later end record must be part of this one's comment: in two ZIPs copied into one
     # file, whole or not, the first is not all there is.
@@ -86,8 +86,8 @@ def _read_end(read: Read, tail: bytes, tail_start: int, at: int, last: int) -> D
     stop = tail_start + at
     wide = _find_end64(read, stop)
     if wide is not None:
-        stop, (disk, directory_disk, here, count, length, offset) = wide
-    if disk or directory_disk or here != count:
+        stop, (disk, _, _, count, length, offset) = wide
+    if disk:  # the last volume has the highest number; unzip asks for nothing else either
         raise BadZip("it is one volume of a ZIP that is split over several files", _ONE_FILE)
     _check_bounds(count, length, stop)
     return _place(read, stop, Directory(offset, length, count, 0, comment))

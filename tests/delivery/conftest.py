@@ -113,7 +113,7 @@ def open_station(tmp_path: Path, receiver: Receiver) -> OpenStation:
 
     @contextlib.contextmanager
     def open_it(
-        *, start: bool = True, away: Away = lambda _watch: None, **sections: dict[str, Any]
+        *, start: bool = True, away: Away = lambda _watch, _look: None, **sections: dict[str, Any]
     ) -> Iterator[Station]:
         (tmp_path / "drop").mkdir(exist_ok=True)
         table: dict[str, dict[str, Any]] = {

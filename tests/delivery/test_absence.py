@@ -34,7 +34,7 @@ class Share:
         self._behind.rename(self._at)
         self.is_away = False
 
-    def away(self, _watch: str) -> str | None:
+    def away(self, _watch: str, _look: bool) -> str | None:
         """What intake would tell."""
         return "it is not mounted" if self.is_away else None
 
@@ -50,10 +50,10 @@ def test_files_of_an_unmounted_share_wait_for_it(
     """Nothing is ended, counted or uploaded twice; when the share is back, delivery goes on by itself."""
     asked: list[str] = []
 
-    def away(watch: str) -> str | None:
+    def away(watch: str, look: bool) -> str | None:
         """Not noticed yet when the first file's turn comes."""
         asked.append(watch)
-        return share.away(watch) if len(asked) > 1 else None
+        return share.away(watch, look) if len(asked) > 1 else None
 
     with open_station(start=False, away=away) as station:
         jobs = [station.drop(f"scan-{number}.zip") for number in range(3)]

@@ -8,6 +8,7 @@ import shutil
 from omrwatchd import events
 from omrwatchd.model import Identity, Job, NewJob, NewPart, Status
 from omrwatchd.queue.control import opened_control
+from omrwatchd.queue.views import Views
 from omrwatchd.receiver import Fault, Receiver
 from tests.delivery.conftest import OpenStation, Station
 from tests.waiting import HurriedClock, until
@@ -74,3 +75,21 @@ def test_copies_are_all_delivered_where_that_is_wanted(receiver: Receiver, open_
         station.ends(first, Status.COMPLETED)
         station.ends(copy, Status.COMPLETED)
         until(lambda: len(receiver.batches) == 2)
+
+
+def test_what_was_cleared_from_the_list_is_still_known(receiver: Receiver, open_station: OpenStation) -> None:
+    """`clear` and `remove` forget the row that people see, never that the content was delivered."""
+    with open_station() as station:
+        cleared = station.ends(station.drop("a.zip"), Status.COMPLETED)
+        removed = station.ends(station.drop("b.zip"), Status.COMPLETED)
+        queue = station.folder / "queue.db"
+        with opened_control(queue, HurriedClock()) as control:
+            control.remove(removed.id)
+            assert [job.name for job in Views(queue, HurriedClock()).snapshot().jobs] == ["a.zip"]
+            control.clear()
+        assert Views(queue, HurriedClock()).snapshot(everything=True).jobs == ()
+        for first in (cleared, removed):
+            assert first.fingerprint is not None
+            known = station.store.delivered_before(first.fingerprint)  # what intake asks
+            assert known is not None
+            assert (known.name, known.batch_ids) == (first.name, first.batch_ids)

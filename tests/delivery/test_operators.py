@@ -141,6 +141,18 @@ def test_resume_cuts_the_cooldown_short(receiver: Receiver, open_station: OpenSt
         assert first.batch_ids != station.job(second).batch_ids
 
 
+def test_resume_cuts_the_cooldown_between_parts_short(receiver: Receiver, open_station: OpenStation) -> None:
+    """Also between two batches of one file: each `resume` lets the next one go."""
+    with open_station(split={"max_sheets": 3}, queue={"cooldown_seconds": 3600}) as station:
+        job = station.drop(sheets=8)
+        for made in (1, 2, 3):
+            until(lambda made=made: len(receiver.batches) == made, 5, f"batch {made}")
+            until(lambda: station.tools_row().state is WorkerState.COOLDOWN, 5, "the cooldown")
+            with operator(station) as control:
+                control.pause(False)
+        station.ends(job, Status.COMPLETED)
+
+
 def test_cancel_during_the_cooldown_between_parts(receiver: Receiver, open_station: OpenStation) -> None:
     """A split file is cancelled between two of its parts; what was delivered is named."""
     with open_station(split={"max_sheets": 3}, queue={"cooldown_seconds": 3600}) as station:

@@ -82,11 +82,17 @@ def test_failed_part_leaves_the_delivered_ones(receiver: Receiver, open_station:
         assert "part 2" in text
         assert "Full" in text
         assert all(batch.batch_id in text for batch in receiver.batches)
+        delivered = job.batch_ids
         with opened_control(station.folder / "queue.db", SystemClock()) as control:
             control.retry(job.id)
         job = station.ends(job, Status.COMPLETED)
         assert (station.folder / "done" / "scan.zip").exists()
         assert job.problem is None
+        assert set(delivered) < set(job.batch_ids)
+        lines = [json.loads(line) for line in (station.folder / "summary.jsonl").read_text().splitlines()]
+        # one line each time that it ended, with all of its batches by then, in the order of the parts
+        found = [(line["status"], line["batch_ids"]) for line in lines]
+        assert found == [("error", list(delivered)), ("completed", list(job.batch_ids))]
     numbers = [batch.filename for batch in receiver.batches]
     assert numbers == ["scan.part1of3.zip", "scan.part3of3.zip", "scan.part2of3.zip"]
 

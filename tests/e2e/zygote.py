@@ -1,8 +1,9 @@
 """Daemons from a process that has imported everything once: each start is a fork, quick enough to kill often.
 
-Reads one JSON line a start: ``{"config": …, "kill_at": N or null}``; writes ``{"pid": …}`` when the daemon
-runs and ``{"status": …}`` (as os.waitpid gives it) when it has ended. With ``kill_at`` the daemon gets a
-SIGKILL at its N-th step: before a commit of the queue, or before a change of the file system.
+Reads one JSON line a start: ``{"config": …, "kill_at": N or null, "kill_on": SQL or null}``; writes
+``{"pid": …}`` when the daemon runs and ``{"status": …}`` (as os.waitpid gives it) when it has ended. With
+``kill_at`` the daemon gets a SIGKILL at its N-th step: before a commit of the queue, or before a change of
+the file system. With ``kill_on`` it gets one when it is about to execute a statement that begins so.
 """
 
 from __future__ import annotations
@@ -48,11 +49,23 @@ class Steps:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
+def kill_on(beginning: str) -> None:
+    """Before the first statement that begins so."""
+
+    def look(_connection: Connection, _cursor: Any, statement: str, *_of: Any) -> None:
+        if statement.startswith(beginning):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    event.listen(Engine, "before_cursor_execute", look)
+
+
 def daemon(order: dict[str, Any]) -> None:
     settings = load(Path(order["config"]))
     logs.configure(settings.log)
     if order["kill_at"] is not None:
         Steps(order["kill_at"]).watch()
+    if order["kill_on"] is not None:
+        kill_on(order["kill_on"])
     os._exit(Daemon(settings, HurriedClock()).run(until_idle=True))
 
 

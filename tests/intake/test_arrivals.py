@@ -177,7 +177,7 @@ def test_each_way_in_is_noticed_and_queued_whole(
     outside.mkdir()
     how = {"recursive": True, "settle_seconds": SETTLE, "give_up_seconds": 60}
     with open_office(**how, **mode) as office:
-        until(lambda: office.intake.away("default") is None)  # all of it happens while the daemon looks
+        until(lambda: office.intake.away("default", True) is None)  # all of it happens while the daemon looks
         wanted = arrive(office.drop, outside)
         until(lambda: queued(office) == wanted, what=f"{wanted} queued")
         assert set(office.statuses().values()) == {Status.PENDING}

@@ -53,8 +53,8 @@ def test_unmounted_share_keeps_its_queued_files(
         office.queued("scan.zip")
         unmount(drop)
         office.await_event(events.DropFolderLost)
-        assert office.intake.away("default") is not None
-        assert office.intake.away("second") is None
+        assert office.intake.away("default", True) is not None
+        assert office.intake.away("second", True) is None
         write_zip(tmp_path / "second" / "other.zip")
         office.queued("other.zip")
         mount("--bind", server, drop)
@@ -70,7 +70,7 @@ def test_share_that_is_mounted_after_the_start_is_taken_up(
 ) -> None:
     """A machine that boots before its file server: nothing waits yet, and the share's files are found."""
     with open_office(**QUICK) as office:
-        until(lambda: office.intake.away("default") is None)
+        until(lambda: office.intake.away("default", True) is None)
         write_zip(server / "scan.zip")
         mount("--bind", server, drop)
         office.queued("scan.zip")
@@ -90,7 +90,7 @@ def test_start_before_the_share_is_mounted_forgets_no_queued_file(
         assert "not mounted" in office.await_event(events.DropFolderLost).reason
         mount("--bind", server, drop)
         office.await_event(events.DropFolderBack)
-        until(lambda: office.intake.away("default") is None)
+        until(lambda: office.intake.away("default", True) is None)
         assert [(j.id, j.status) for j in office.jobs()] == [(job.id, Status.PENDING)]
 
 

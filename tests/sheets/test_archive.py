@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from omrwatchd.errors import Problem
 from omrwatchd.sheets.archive import Archive, check_sheets, read_archive
 
-from .zips import Member, build, opened, read, scans, zips
+from .zips import Member, build, opened, read, scans, unzip_test, zips
 
 NO_END = "scan.zip is not a complete ZIP file: its end is missing (the table of contents was not found)."
 
@@ -344,6 +344,16 @@ def test_a_volume_of_a_split_zip_is_refused() -> None:
     problem = refusal(bytes(data))
     assert "split over several files" in problem.summary
     assert "one ZIP file" in problem.advice
+
+
+@pytest.mark.parametrize("at", [-16, -14], ids=["volume of the directory", "entries in this volume"])
+def test_numbers_that_mean_nothing_in_a_single_file_are_passed_over(at: int, tmp_path: Path) -> None:
+    """As unzip and zipfile do."""
+    data = bytearray(scans(2))
+    data[at : at + 2] = b"\x46\x01"
+    (tmp_path / "scan.zip").write_bytes(data)
+    unzip_test(tmp_path / "scan.zip")
+    assert read(bytes(data)).sheets == 2
 
 
 def test_offsets_without_their_upper_half_are_explained(tmp_path: Path) -> None:

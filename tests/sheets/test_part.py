@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import struct
 import tempfile
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from omrwatchd.sheets.archive import Archive, read_archive
+from omrwatchd.sheets.directory import move_record, write_directory
 from omrwatchd.sheets.part import VirtualPart
+from omrwatchd.sheets.records import END64_SIGNATURE
 from omrwatchd.sheets.source import SourceChanged
 from omrwatchd.sheets.split import Range, layout, plan
 
@@ -54,8 +57,11 @@ def test_parts_are_zips_with_the_same_entries(data: bytes, most: int, pages: int
         seen += raw(again, part, sheets=True)
         assert raw(again, part, sheets=False) == raw(archive, data, sheets=False)
         assert again.comment == archive.comment
-        if len(parts) > 1:
+        if len(parts) > 1:  # else it is the original itself, with whatever stands before its first entry
             is_sound(part)
+            assert END64_SIGNATURE not in part[again.directory_offset :]
+        else:
+            assert part == data
     assert seen == raw(archive, data, sheets=True)
 
 
@@ -156,6 +162,25 @@ def test_gaps_between_entries_stay_behind() -> None:
     for part in parts:
         is_sound(part)
         assert b"deleted" not in part
+
+
+@pytest.mark.parametrize(
+    ("count", "start", "wide"),
+    [
+        (2, 2**32 - 2, False),
+        (2, 2**32 - 1, True),  # the value that means 'look in the ZIP64 record' (APPNOTE.TXT 4.4.1.4)
+        (65_534, 100, False),
+        (65_535, 100, True),
+    ],
+)
+def test_zip64_records_exactly_when_a_number_needs_them(count: int, start: int, wide: bool) -> None:
+    """One entry or one byte fewer, and the end of the part is that of a plain ZIP."""
+    record = read(scans(1)).entries[0].record
+    end = write_directory(((record, 0) for _ in range(count)), start, b"")[count * len(record) :]
+    assert (end[:4] == END64_SIGNATURE, len(end)) == ((True, 98) if wide else (False, 22))
+    assert move_record(record, 2**32 - 2)[46 + 13 :] == b""
+    assert move_record(record, 2**32 - 1)[46 + 13 :] == struct.pack("<HHQ", 1, 8, 2**32 - 1)
+    assert move_record(move_record(record, 2**33), 0) == record
 
 
 @pytest.mark.slow

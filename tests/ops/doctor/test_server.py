@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from omrwatchd.ops.doctor import Level, find_token
 from omrwatchd.ops.doctor.probes import prepare_probe
 from omrwatchd.receiver import Fault
 from omrwatchd.settings import MIB
+from tests.delivery.test_quoting import echoing, no_http, refusal
 from tests.ops.doctor.conftest import TOKEN, Patient
 from tests.ops.doctor.servers import make_certificate, serving
 
@@ -226,3 +228,46 @@ def test_rejected_login_fails_without_its_password(patient: Patient) -> None:
     assert "'scanner'" in found["token"].summary
     assert found["token_accepted"].level is Level.FAIL
     assert "rejects the login" in found["token_accepted"].summary
+
+
+def test_answer_that_is_no_http_is_told_without_the_token(patient: Patient) -> None:
+    """What a broken server writes is quoted by the HTTP library: not with the token that it says back."""
+    with echoing(no_http) as address:
+        patient.sections["server"] = {"base_url": address}
+        finding = patient.examine()["server"]
+    assert finding.level is Level.FAIL
+    with echoing(lambda said: no_http(said) if said else refusal("nobody")) as address:
+        patient.sections["server"] = {"base_url": address}
+        finding = patient.examine()["api"]
+    assert finding.level is Level.FAIL
+    assert "You said Bearer ***" in finding.summary
+
+
+def test_password_of_a_proxy_is_not_shown(patient: Patient) -> None:
+    """Neither in a finding nor by the command as text or JSON, whatever fails."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        proxy = f"http://scanner:{TOKEN}@127.0.0.1:{unused.getsockname()[1]}"
+        patient.sections["server"] = {"proxy": proxy}
+        assert patient.examine()["server"].level is Level.FAIL
+        patient.configure()
+        config = patient.folder / "config.toml"
+        config.write_text(config.read_text().replace("[server]", f'[server]\nproxy = "{proxy}"'))
+        for words in (("doctor",), ("doctor", "--json"), ("doctor", "--upload", "--json"), ("check",)):
+            assert patient.call(*words).returncode == (0 if words == ("check",) else 1)
+
+
+def test_missing_and_useless_tokens_are_told_apart(patient: Patient) -> None:
+    """Each with its place and its advice, and without what stands in the file."""
+    file = patient.folder / "token"
+    patient.configure()
+    for text, words in (
+        ("", "is empty"),
+        (f"{TOKEN} and {TOKEN}", "no usable token"),
+        (f"{TOKEN}é", "no usable"),
+    ):
+        file.write_text(text)
+        [told] = [f for f in json.loads(patient.call("doctor", "--json").stdout) if f["name"] == "token"]
+        assert (told["level"], words in told["summary"]) == ("fail", True)
+        assert str(file) in told["summary"]
+        assert told["advice"]

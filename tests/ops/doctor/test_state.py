@@ -18,7 +18,7 @@ from omrwatchd.ops.doctor.state import daemon, examine_queue
 from omrwatchd.queue import schema
 from omrwatchd.queue.database import open_database, open_quick
 from omrwatchd.queue.workers import WorkerRow
-from tests.ops.doctor.conftest import Patient
+from tests.ops.doctor.conftest import TOKEN, Patient
 from tests.ops.doctor.test_folders import mounted, needs_root
 
 
@@ -182,3 +182,20 @@ def test_stuck_share_is_told_and_left_behind(patient: Patient, monkeypatch: pyte
         assert found["token_accepted"].level is Level.OK
     finally:
         subprocess.run(["umount", "--lazy", str(frozen)], check=True)
+
+
+@pytest.mark.parametrize("where", ["examine_space", "examine_state", "examine_server"])
+def test_check_that_breaks_is_a_failure_and_not_silence(
+    patient: Patient, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """A fault in a check itself must not look like all is well; the others go on."""
+
+    def breaks(*_what: object, **_how: object) -> None:
+        raise ValueError(f"met something new, {TOKEN}")
+
+    monkeypatch.setattr(f"omrwatchd.ops.doctor.{where}", breaks)
+    found = patient.examine()
+    [broken] = [finding for finding in found.values() if "itself failed" in finding.summary]
+    assert broken.level is Level.FAIL
+    assert "ValueError: met something new, ***" in broken.summary
+    assert found["drop:default"].level is Level.OK
