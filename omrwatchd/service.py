@@ -81,6 +81,7 @@ class Daemon:
         ignore_lease_signal()
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, self._on_signal)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})  # one that came early is heard now
         code = self._live(until_idle=until_idle)
         while code is None:
             logs.configure(self._settings.log, self._settings.server)

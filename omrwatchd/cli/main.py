@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import gc
-import io
 import os
-import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
 from omrwatchd import __version__
+from omrwatchd.cli import output
 from omrwatchd.errors import Problem
 
 if TYPE_CHECKING:
@@ -71,7 +70,6 @@ def run(
     ] = False,
 ) -> None:
     """Run the daemon: watch the folders, deliver what is dropped there."""
-    signal.signal(signal.SIGTERM, _leave)  # until the daemon listens itself: a stop is no failure
     from omrwatchd.ops import logs
     from omrwatchd.service import Daemon
 
@@ -330,10 +328,6 @@ def demo(
     raise typer.Exit(run_demo(keep))
 
 
-def _leave(_number: int, _frame: FrameType | None) -> NoReturn:
-    raise typer.Exit(0)
-
-
 def _needs_extra(error: ImportError) -> NoReturn:
     raise Problem(
         "extra_missing", f"{error.name} is not installed.", "Install it with: pip install 'omrwatchd[demo]'"
@@ -398,15 +392,24 @@ def entry() -> NoReturn:
     gc.set_threshold(
         50_000
     )  # imports make many objects that stay: looking for garbage takes a fifth of a start
-    for stream in (sys.stdout, sys.stderr):
-        # names come from anywhere, and a terminal's encoding need not know them: '?' is no traceback
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")
+    output.prepare()
+    try:
+        code = _outcome()
+        sys.stdout.flush()
+    except output.OutputLost as lost:
+        output.discard()
+        code = EXIT_FAILED
+        if lost.errno != errno.EPIPE:  # a reader that has seen enough (`| head`) needs no word
+            _complain(Problem("output_lost", f"The output can't be written: {lost.strerror}."))
+    sys.exit(code)
+
+
+def _outcome() -> int:
     try:
         app()
     except Problem as problem:
         _complain(problem)
-        sys.exit(EXIT_USAGE if problem.code.startswith(("config_", "usage_")) else EXIT_FAILED)
-    except BrokenPipeError:
-        sys.exit(EXIT_FAILED)
-    sys.exit(0)
+        return EXIT_USAGE if problem.code.startswith(("config_", "usage_")) else EXIT_FAILED
+    except SystemExit as end:  # typer's way to say that a command is done
+        return end.code if isinstance(end.code, int) else EXIT_FAILED if end.code else 0
+    return 0

@@ -19,6 +19,7 @@ from rich.live import Live
 
 from omrwatchd.cli.changes import Changes
 from omrwatchd.cli.frame import Frame
+from omrwatchd.cli.output import reader_is_gone
 from omrwatchd.cli.pace import Pace
 from omrwatchd.clock import Clock
 from omrwatchd.queue.views import Views
@@ -44,7 +45,7 @@ def watch(views: Views, cooldown_seconds: float, clock: Clock) -> None:
 
 def _plain(views: Views, clock: Clock) -> None:
     changes, never = Changes(clock.now()), threading.Event()
-    while True:
+    while not reader_is_gone():
         for line in changes.lines(views.overview(ROWS, clock.now())):
             print(f"{_time(clock)} {line}", flush=True)
         clock.wait(never, PLAIN_SECONDS)

@@ -282,25 +282,50 @@ def test_folder_that_can_not_be_written_is_named(machine: Machine) -> None:
         shutil.rmtree(open_folder)
 
 
+def writer_of(fifo: Path) -> int:
+    """As soon as somebody reads it."""
+
+    def being_read() -> int | None:
+        try:
+            return os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
+        except OSError:  # ENXIO: nobody reads yet
+            return None
+
+    descriptor = until(being_read)
+    assert descriptor is not None
+    return descriptor
+
+
 def test_sigterm_while_it_still_starts_is_a_clean_stop(machine: Machine) -> None:
     """A stop before the daemon is up ends it with 0, too: here while it reads its configuration."""
     config = machine.folder / "config.toml"
     config.unlink()
     os.mkfifo(config)
     process = machine.start()
-
-    def being_read() -> int | None:
-        try:
-            return os.open(config, os.O_WRONLY | os.O_NONBLOCK)
-        except OSError:  # ENXIO: nobody reads yet
-            return None
-
-    writer = until(being_read)
+    writer = writer_of(config)
     try:
         assert machine.stop(process) == 0
     finally:
         os.close(writer)
     assert (machine.folder / "log.jsonl").read_text() == ""
+
+
+def test_sighup_while_it_still_starts_is_a_reload_once_it_has(machine: Machine) -> None:
+    """It ends nothing, and what was changed since the configuration was read is not forgotten."""
+    config = machine.folder / "config.toml"
+    text = config.read_text()
+    config.unlink()
+    os.mkfifo(config)
+    process = machine.start()
+    writer = writer_of(config)
+    process.send_signal(signal.SIGHUP)
+    config.unlink()
+    config.write_text(text)
+    os.write(writer, text.encode())
+    os.close(writer)
+    until(lambda: machine.log("config_reloaded"))
+    assert len(machine.log("daemon_started")) == 1
+    assert machine.stop(process) == 0
 
 
 @pytest.mark.parametrize(

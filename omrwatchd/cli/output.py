@@ -1,0 +1,64 @@
+"""Where the commands print to: any letter goes, and what could not be written is no success."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import select
+import sys
+
+
+class OutputLost(OSError):
+    """What was printed can't be written where it should go."""
+
+
+class _Descriptor(io.FileIO):
+    """Standard output's, whose errors are told from all others."""
+
+    def write(self, data: bytes, /) -> int:  # type: ignore[override]
+        try:
+            return super().write(data)
+        except OSError as error:
+            raise OutputLost(*error.args) from error
+
+
+class _Closed(io.TextIOBase):
+    """In the place of a standard output that was closed before the start (``>&-``)."""
+
+    def write(self, _text: str, /) -> int:
+        raise OutputLost(errno.EBADF, os.strerror(errno.EBADF))
+
+    def reconfigure(self, **_given: object) -> None:
+        """As of a TextIOWrapper."""
+
+
+def prepare() -> None:
+    """Names come from anywhere, and a terminal's encoding need not know them: '?' is no traceback."""
+    if isinstance(sys.stderr, io.TextIOWrapper):
+        sys.stderr.reconfigure(errors="replace")
+    if sys.stdout is None:
+        sys.stdout = _Closed()
+    elif isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.fileno() == 1:
+        sys.stdout = io.TextIOWrapper(
+            io.BufferedWriter(_Descriptor(1, "w", closefd=False)),
+            encoding=sys.stdout.encoding,
+            errors="replace",
+            line_buffering=sys.stdout.isatty(),
+        )
+
+
+def discard() -> None:
+    """Nothing more is written: what waits to be would fail again when the program ends."""
+    if not isinstance(sys.stdout, _Closed):
+        os.dup2(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), 1)
+
+
+def reader_is_gone() -> bool:
+    """Whether nobody can read any more what is printed: the other end of the pipe, the terminal is closed."""
+    poll = select.poll()
+    try:
+        poll.register(sys.stdout.fileno(), 0)
+    except (OSError, ValueError):  # there is none: the next word that is written says so
+        return False
+    return bool(poll.poll(0))
