@@ -206,9 +206,10 @@ class Deliveries(RuleBasedStateMachine):
     def lay_script(self, deeds: list[str]) -> None:
         self.server.script.extend(deeds)
 
-    @rule()
-    def run_daemon(self) -> None:
+    @rule(deeds=st.lists(st.sampled_from(DEEDS), max_size=8))
+    def run_daemon(self, deeds: list[str]) -> None:
         """Until nothing is left to do, it is held for good, or it crashes: a restart each time."""
+        self.server.script.extend(deeds)
         self.clock.rests = 0
         row = WorkerRow(self.engine, self.quick, self.clock)
         row.register()
