@@ -99,3 +99,33 @@ def test_while_it_waits_for(receiver: Receiver, open_station: OpenStation, wait:
             until(lambda: station.job(job).status is Status.ABORTED, what="the cancel")
         station.ends(job, Status.ABORTED)
     assert (station.folder / "failed" / "scan.zip").exists()
+
+
+def test_stop_while_it_is_paused(receiver: Receiver, open_station: OpenStation) -> None:
+    """The file stays where it is, and waits."""
+    with open_station(start=False) as station:
+        job = station.drop()
+        with operator(station) as control:
+            control.pause(True)
+        station.worker.start()
+        until(lambda: station.tools_row().state is WorkerState.PAUSED)
+        with within(1.0):
+            station.worker.stop()
+            assert station.worker.join(1.0)
+        assert station.job(job).status is Status.PENDING
+    assert not receiver.batches
+
+
+def test_stop_while_a_delivered_file_can_not_be_filed(receiver: Receiver, open_station: OpenStation) -> None:
+    """It is delivered, and filed after the next start."""
+    with open_station(start=False) as station:
+        (station.folder / "done").write_text("in the way")
+        job = station.drop()
+        station.worker.start()
+        station.await_event(events.FilingDelayed)
+        with within(1.0):
+            station.worker.stop()
+            assert station.worker.join(1.0)
+        assert station.job(job).delivered_at is not None
+        assert station.job(job).filed_at is None
+    assert len(receiver.batches) == 1
