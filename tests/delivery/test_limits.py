@@ -149,7 +149,15 @@ def test_bytes_on_the_wire_keep_to_the_rate(tmp_path: Path, certificate: Path, k
             request = Request(
                 CHUNK_PATH, (("Content-Length", str(2 * MIB)),), b"", 0, 2 * MIB, b"", False, "u"
             )
-            body = Body(request, source, halt, progress=lambda _: None, before_last=lambda: None, limit=limit)
+            body = Body(
+                request,
+                source,
+                halt,
+                progress=lambda _: None,
+                before_last=lambda: None,
+                limit=limit,
+                clock=SystemClock(),
+            )
             assert client.send("POST", CHUNK_PATH, request.headers, body, token="t").status == 200
 
     with path.open("rb") as file:
