@@ -206,9 +206,14 @@ class Deliveries(RuleBasedStateMachine):
     def lay_script(self, deeds: list[str]) -> None:
         self.server.script.extend(deeds)
 
-    @rule(deeds=st.lists(st.sampled_from(DEEDS), max_size=8))
-    def run_daemon(self, deeds: list[str]) -> None:
+    @rule(
+        chunks=st.lists(st.integers(1, 6), max_size=3),
+        deeds=st.lists(st.sampled_from(DEEDS), max_size=8),
+    )
+    def run_daemon(self, chunks: list[int], deeds: list[str]) -> None:
         """Until nothing is left to do, it is held for good, or it crashes: a restart each time."""
+        for number in chunks:
+            self.drop_file(number, CHUNK // 2)
         self.server.script.extend(deeds)
         self.clock.rests = 0
         row = WorkerRow(self.engine, self.quick, self.clock)
@@ -383,7 +388,7 @@ def run(template: Path, examples: int) -> None:
 
 def test_nothing_is_lost_or_delivered_twice(template: Path) -> None:
     """Acks, drops, errors, expiries, crashes, cancels, changes in any order."""
-    run(template, 25)
+    run(template, 8)
 
 
 @pytest.mark.slow
@@ -391,7 +396,7 @@ def test_nothing_is_lost_or_delivered_twice(template: Path) -> None:
 def test_nothing_is_lost_or_delivered_twice_for_long(template: Path) -> None:
     """The same, for a few minutes' worth."""
     TALLY.clear()
-    examples = int(os.environ.get("DELIVERY_EXAMPLES", "120"))
+    examples = int(os.environ.get("DELIVERY_EXAMPLES", "60"))
     run(template, examples)
     print(f"\n{examples} examples: {dict(TALLY)}")  # noqa: T201 - the counts are what it is run for
     assert TALLY.keys() >= set(DEEDS)
