@@ -10,7 +10,7 @@ from omrwatchd.delivery.limits import RateLimit
 from omrwatchd.delivery.wire import Request
 from omrwatchd.sheets.source import Piece, Source
 
-SMALLEST_BLOCK, LARGEST_BLOCK = 1024 * 1024, 4 * 1024 * 1024
+SMALLEST_BLOCK, LARGEST_BLOCK = 1024 * 1024, 16 * 1024 * 1024
 """Bytes handed over at once; between two blocks progress is told, and a stop or a change is noticed."""
 BLOCK_SECONDS = 0.25
 """What a block should take at most: on a slow line they stay small."""
