@@ -8,6 +8,12 @@ from collections.abc import Callable
 
 Died = Callable[[str, BaseException], None]
 """Called once, from the dying thread, with the service's name and what killed it."""
+Sign = Callable[[], None]
+"""Called between the steps of what takes long: a sign of life."""
+
+
+def nobody_listens() -> None:
+    """The sign of what nobody waits for."""
 
 
 class Service(ABC):

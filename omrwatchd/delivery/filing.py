@@ -14,7 +14,6 @@ from omrwatchd.clock import Clock
 from omrwatchd.delivery.error_text import ERROR_SUFFIX, remove_error_text, write_error_text
 from omrwatchd.delivery.moving import (
     NAME_MAX,
-    Sign,
     cut,
     discard,
     is_empty,
@@ -23,9 +22,9 @@ from omrwatchd.delivery.moving import (
     make_empty,
     move,
     moved_out,
-    nobody_listens,
 )
 from omrwatchd.delivery.opening import holds
+from omrwatchd.lifecycle import Sign, nobody_listens
 from omrwatchd.model import Job
 from omrwatchd.queue.store import Store
 from omrwatchd.settings import Watch

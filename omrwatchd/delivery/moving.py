@@ -6,18 +6,13 @@ import errno
 import os
 import shutil
 import stat
-from collections.abc import Callable
+
+from omrwatchd.lifecycle import Sign
 
 NAME_MAX = 255
 """Bytes of a file name (limits.h)."""
 COPY_BLOCK = 8 * 1024 * 1024
 """Bytes; after each a copy across file systems gives a sign of life."""
-
-Sign = Callable[[], None]
-
-
-def nobody_listens() -> None:
-    pass
 
 
 def cut(name: bytes, length: int) -> bytes:

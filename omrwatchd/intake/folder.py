@@ -14,9 +14,10 @@ from omrwatchd.intake.admit import Admission, Admitted, NotWhole, NotYet, Outcom
 from omrwatchd.intake.presence import Presence
 from omrwatchd.intake.queued import QueuedFiles
 from omrwatchd.intake.rights import unwritable
-from omrwatchd.intake.scan import FolderLost, Found, Scan, Sign, scan, scan_folders
+from omrwatchd.intake.scan import FolderLost, Found, Scan, scan, scan_folders
 from omrwatchd.intake.scout import Scout
 from omrwatchd.intake.settle import Observation, Rules, Track, Verdict
+from omrwatchd.lifecycle import Sign, nobody_listens
 from omrwatchd.model import Arriving, UploadType, display_name
 from omrwatchd.queue.store import AlreadyQueued, Store
 from omrwatchd.settings import Watch
@@ -187,7 +188,7 @@ class DropFolder:
             (result, remounted), began = self._scout.look()
         else:
             began = self._looked_at
-            result, remounted = self._visit(lambda: None)
+            result, remounted = self._visit(nobody_listens)
         if remounted:
             self._announce(events.DropFolderRemounted(self.watch.name, display_name(self.path)))
         unreadable = frozenset(path for path, _ in result.unreadable)

@@ -7,18 +7,12 @@ import functools
 import os
 import re
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from omrwatchd.lifecycle import Sign, nobody_listens
 from omrwatchd.sheets.companions import SIDECAR_SUFFIXES
 from omrwatchd.sheets.pictures import list_pictures
-
-Sign = Callable[[], None]
-"""Called for each entry: the listing gets on."""
-
-
-def _nobody_listens() -> None:
-    pass
 
 
 class FolderLost(Exception):
@@ -67,7 +61,7 @@ def _any_of(globs: tuple[str, ...]) -> re.Pattern[str]:
     return re.compile("|".join(fnmatch.translate(glob.lower()) for glob in globs) or "(?!)")
 
 
-def scan(folder: bytes, *, recursive: bool, ignore: Sequence[str], sign: Sign = _nobody_listens) -> Scan:
+def scan(folder: bytes, *, recursive: bool, ignore: Sequence[str], sign: Sign = nobody_listens) -> Scan:
     """Look at every entry once; one that vanishes or can't be read never hides the others.
 
     Raises:
@@ -94,7 +88,7 @@ def scan(folder: bytes, *, recursive: bool, ignore: Sequence[str], sign: Sign = 
     return Scan(_with_sidecars(files, sidecars), tuple(unreadable), empty)
 
 
-def scan_folders(folder: bytes, *, ignore: Sequence[str], sign: Sign = _nobody_listens) -> Scan:
+def scan_folders(folder: bytes, *, ignore: Sequence[str], sign: Sign = nobody_listens) -> Scan:
     """The folders of pictures in a drop folder, each as one `Found` (see model.Identity).
 
     Raises:

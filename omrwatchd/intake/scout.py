@@ -7,7 +7,8 @@ from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from omrwatchd.clock import Clock
-from omrwatchd.intake.scan import FolderLost, Sign
+from omrwatchd.intake.scan import FolderLost
+from omrwatchd.lifecycle import Sign
 
 T = TypeVar("T")
 SILENT_SECONDS = 10.0

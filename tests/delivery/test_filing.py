@@ -14,6 +14,7 @@ import pytest
 from omrwatchd import events
 from omrwatchd.clock import SystemClock
 from omrwatchd.delivery import moving
+from omrwatchd.lifecycle import nobody_listens
 from omrwatchd.model import Status
 from omrwatchd.queue.views import Views
 from omrwatchd.receiver import Fault, Receiver
@@ -274,7 +275,7 @@ def test_folder_that_is_half_removed_is_none_for_intake(
 
     monkeypatch.setattr(moving.shutil, "rmtree", power_cut)
     with pytest.raises(SystemExit):
-        moving.move(os.fsencode(room), os.fsencode(small_disk / "room"), moving.nobody_listens)
+        moving.move(os.fsencode(room), os.fsencode(small_disk / "room"), nobody_listens)
     assert [name for name in os.listdir(tmp_path / "drop") if not name.startswith(".")] == []
     assert sorted(os.listdir(small_disk / "room")) == ["0.jpg", "1.jpg", "2.jpg"]
 
