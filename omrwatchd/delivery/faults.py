@@ -149,9 +149,24 @@ def _misconfigured(summary: str) -> Fault:
     return Fault(Kind.MISCONFIGURED, Problem("misconfigured", summary, _ADDRESS_ADVICE))
 
 
+def forgotten_after_the_final_chunk(fault: Fault) -> Fault:
+    """The server failed over the whole file, and by now has no such upload: did it make the batch first?"""
+    return _in_doubt(f"{fault.problem.summary} It had the whole file before, so the batch may exist.")
+
+
+def unknown_after_a_crash() -> Fault:
+    """Of an intent that was committed in an earlier life, nothing else is known."""
+    return _in_doubt(
+        "The daemon ended while the server's last answer was awaited, so the batch may exist.",
+    )
+
+
 def _unknown(summary: str) -> Fault:
-    whole = f"{summary} The file was sent to its last byte, so the batch may exist."
-    return Fault(Kind.UNKNOWN, Problem(OUTCOME_UNKNOWN, whole, UNKNOWN_ADVICE))
+    return _in_doubt(f"{summary} The file was sent to its last byte, so the batch may exist.")
+
+
+def _in_doubt(summary: str) -> Fault:
+    return Fault(Kind.UNKNOWN, Problem(OUTCOME_UNKNOWN, summary, UNKNOWN_ADVICE))
 
 
 def _said(answer: Answer) -> str:

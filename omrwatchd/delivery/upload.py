@@ -14,7 +14,12 @@ from omrwatchd.delivery.body import Body
 from omrwatchd.delivery.chunks import Chunk, halved, plan
 from omrwatchd.delivery.client import Transport
 from omrwatchd.delivery.credentials import Credentials
-from omrwatchd.delivery.faults import UNKNOWN_ADVICE, Fault, Kind
+from omrwatchd.delivery.faults import (
+    Fault,
+    Kind,
+    forgotten_after_the_final_chunk,
+    unknown_after_a_crash,
+)
 from omrwatchd.delivery.halt import Halt, Why
 from omrwatchd.delivery.lanes import Lanes
 from omrwatchd.delivery.last_answer import LastAnswer
@@ -31,7 +36,7 @@ from omrwatchd.delivery.wire import (
 )
 from omrwatchd.errors import Problem
 from omrwatchd.events import Announce
-from omrwatchd.model import OUTCOME_UNKNOWN, Job, Part, display_name
+from omrwatchd.model import Job, Part, display_name
 from omrwatchd.queue.ledger import Ledger
 from omrwatchd.settings import Upload
 from omrwatchd.sheets.pictures import FramedPictures, PictureSet
@@ -124,7 +129,7 @@ class PartUpload:
             Halted: ended from outside; what was acknowledged is kept.
             SourceChanged: the file is not what it was; the batch was not finished.
         """
-        unknown = _unknown_after_a_crash() if self.part.final_sent_at is not None else None
+        unknown = unknown_after_a_crash() if self.part.final_sent_at is not None else None
         while True:
             try:
                 if unknown is not None and (batch_id := self._settle_unknown(unknown, tick)) is not None:
@@ -135,7 +140,7 @@ class PartUpload:
                 self._last_body = None
                 fault = failure.fault
                 if fault.kind is Kind.SESSION and self._final_was_taken:
-                    fault = _forgotten_after_the_final_chunk(fault)
+                    fault = forgotten_after_the_final_chunk(fault)
                 if fault.kind is Kind.UNKNOWN and fault is not unknown:
                     unknown = fault
                     continue
@@ -369,18 +374,3 @@ def _nothing() -> None:
 def _batch_of(ack: Ack) -> str:
     assert ack.batch_id is not None  # retry.acknowledgement has seen it
     return ack.batch_id
-
-
-def _forgotten_after_the_final_chunk(fault: Fault) -> Fault:
-    """The server failed over the whole file, and by now has no such upload: did it make the batch first?"""
-    summary = f"{fault.problem.summary} It had the whole file before, so the batch may exist."
-    return Fault(Kind.UNKNOWN, Problem(OUTCOME_UNKNOWN, summary, UNKNOWN_ADVICE))
-
-
-def _unknown_after_a_crash() -> Fault:
-    problem = Problem(
-        OUTCOME_UNKNOWN,
-        "The daemon ended while the server's last answer was awaited, so the batch may exist.",
-        UNKNOWN_ADVICE,
-    )
-    return Fault(Kind.UNKNOWN, problem)

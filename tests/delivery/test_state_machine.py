@@ -392,7 +392,7 @@ def test_nothing_is_lost_or_delivered_twice(template: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(3600)
 def test_nothing_is_lost_or_delivered_twice_for_long(template: Path) -> None:
     """The same, for a few minutes' worth."""
     TALLY.clear()
