@@ -1,0 +1,34 @@
+"""A stop is heard at any moment, and over in time."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import subprocess
+import time
+from contextlib import closing
+
+from tests.e2e.conftest import Machine
+from tests.waiting import until
+
+
+def open_files(process: subprocess.Popen[bytes]) -> list[str]:
+    folder = f"/proc/{process.pid}/fd"
+    links = [os.path.join(folder, name) for name in os.listdir(folder)]
+    return [os.readlink(link) for link in links if os.path.lexists(link)]
+
+
+def seconds_to_stop(machine: Machine, process: subprocess.Popen[bytes]) -> float:
+    began = time.monotonic()
+    assert machine.stop(process, 10.0) == 0
+    return time.monotonic() - began
+
+
+def test_stop_while_the_start_waits_for_a_lock_is_heard(machine: Machine) -> None:
+    """Another program has the queue: the start waits for it inside SQLite, and no stop waits with it."""
+    assert machine.start("--until-idle").wait(30) == 0
+    with closing(sqlite3.connect(machine.folder / "state" / "queue.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        process = machine.start()
+        until(lambda: any(name.endswith("queue.db") for name in open_files(process)), what="an open queue")
+        assert seconds_to_stop(machine, process) < 1.0
