@@ -18,10 +18,10 @@ from omrwatchd.delivery.closing import Closing
 from omrwatchd.delivery.credentials import Credentials
 from omrwatchd.delivery.delivering import Tools
 from omrwatchd.delivery.filing import Away, Filing
-from omrwatchd.delivery.hold import Probe
 from omrwatchd.delivery.last_answer import LastAnswer
 from omrwatchd.delivery.limits import RateLimit
 from omrwatchd.delivery.login import log_in
+from omrwatchd.delivery.probe import Probe
 from omrwatchd.delivery.processing import ProcessingGate
 from omrwatchd.delivery.retry import Pause
 from omrwatchd.delivery.summary import SummaryLog
@@ -244,6 +244,7 @@ def delivery(
         pause=Pause(clock),
         limit=RateLimit(settings.upload, clock),
         last_answer=LastAnswer(client, credentials, clock, settings.server.lookup_path),
+        probe=Probe(client, credentials, settings.server.probe_path, clock),
     )
     filing = Filing(store, clock, settings.watch_named, away)
     tools = Tools(
@@ -252,7 +253,6 @@ def delivery(
         row=row,
         road=road,
         gate=ProcessingGate(client, credentials, settings.processing),
-        probe=Probe(client, credentials, settings.server.probe_path),
         closing=Closing(store, filing, SummaryLog(settings.summary_file), clock, announce),
         clock=clock,
         away=away,

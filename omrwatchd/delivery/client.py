@@ -257,6 +257,19 @@ def _proxy_for(server: Server) -> str | None:
     return found.get(address.scheme) or found.get("all")
 
 
+def on_living_connection(ask: Callable[[], Answer], may_again: Callable[[], bool]) -> Answer:
+    """The answer; asked once more when a kept connection proves dead, for the next is new or proves alive.
+
+    Raises RequestLost, and what ``ask`` raises.
+    """
+    try:
+        return ask()
+    except RequestLost as lost:
+        if not lost.stale or not may_again():
+            raise
+    return ask()
+
+
 def authorised(
     transport: Transport,
     credentials: Credentials,

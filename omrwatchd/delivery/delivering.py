@@ -12,7 +12,6 @@ from omrwatchd.delivery.closing import Closing
 from omrwatchd.delivery.faults import Fault, Kind
 from omrwatchd.delivery.filing import Away
 from omrwatchd.delivery.halt import Halt, Halted, Why
-from omrwatchd.delivery.hold import Probe
 from omrwatchd.delivery.opening import JobFile, JobFolder, opened
 from omrwatchd.delivery.passage import Passage
 from omrwatchd.delivery.processing import ProcessingGate
@@ -40,7 +39,6 @@ class Tools:
     row: WorkerRow
     road: Road
     gate: ProcessingGate
-    probe: Probe
     closing: Closing
     clock: Clock
     away: Away = lambda _watch, _look: None
@@ -120,7 +118,8 @@ class JobDelivery:
             raise Failed(fault)
         if fault.kind is not Kind.CHUNK:
             return fault.problem
-        if not self._tools.road.attended(lambda: self._tools.probe.answers(Kind.OUTAGE), self._heed_operator):
+        road = self._tools.road
+        if not road.attended(lambda: road.probe.answers(Kind.OUTAGE), self._heed_operator):
             raise Failed(Fault(Kind.OUTAGE, fault.problem))
         failures = self._store.job(self._job.id).failures + 1
         if failures < self._tools.settings.queue.max_attempts:

@@ -10,10 +10,11 @@ import tenacity
 
 from omrwatchd.clock import Clock
 from omrwatchd.delivery.body import Body
-from omrwatchd.delivery.client import RequestLost, Transport, authorised
+from omrwatchd.delivery.client import RequestLost, Transport, authorised, on_living_connection
 from omrwatchd.delivery.credentials import Credentials
 from omrwatchd.delivery.faults import Fault, Kind, judge_answer, judge_lost
 from omrwatchd.delivery.halt import Halt
+from omrwatchd.delivery.probe import Probe
 from omrwatchd.delivery.wire import Ack, Answer, Request, process
 from omrwatchd.errors import Problem
 
@@ -69,10 +70,17 @@ class Sender:
     """Sends requests for one upload; safe to use from its chunk threads."""
 
     def __init__(
-        self, transport: Transport, credentials: Credentials, clock: Clock, pause: Pause, halt: Halt
+        self,
+        transport: Transport,
+        credentials: Credentials,
+        probe: Probe,
+        clock: Clock,
+        pause: Pause,
+        halt: Halt,
     ) -> None:
         self._transport = transport
         self._credentials = credentials
+        self._probe = probe
         self._clock = clock
         self._pause = pause
         self._halt = halt
@@ -108,20 +116,29 @@ class Sender:
     def _attempt(self, request: Request, make_body: Callable[[], Body], attempts: Attempts) -> Ack:
         while True:
             self._pause.observe(self._halt)
-            bodies = _Bodies(make_body, attempts.on_definite)
-            result = self._exchange(request, bodies)
+            result: Ack | Fault | None = self._probe.look(self._halt) if request.makes_batch else None
+            result = result or self._exchange(request, _Bodies(make_body, attempts.on_definite))
+            self._probe.heard(isinstance(result, Ack))
             if isinstance(result, Ack):
                 return result
-            if result.kind is not Kind.UNKNOWN:
-                bodies.made_no_batch()
             if result.kind is not Kind.SLOW_DOWN:
                 raise Failed(result)
             self._pause.ask(result.wait or 0.0)
             attempts.on_pause(result.wait or 0.0)
 
     def _exchange(self, request: Request, bodies: _Bodies) -> Ack | Fault:
+        result = self._judged(request, bodies)
+        if isinstance(result, Fault) and result.kind is not Kind.UNKNOWN:
+            bodies.made_no_batch()
+        return result
+
+    def _judged(self, request: Request, bodies: _Bodies) -> Ack | Fault:
+        arguments = (self._transport, self._credentials, "POST", request.path, request.headers, bodies.make)
         try:
-            answer = self._ask(request, bodies)
+            answer = on_living_connection(
+                lambda: authorised(*arguments),
+                lambda: not (bodies.last_bytes_began or self._halt.event.is_set()),
+            )
         except RequestLost as lost:
             self._halt.check()
             return judge_lost(lost.how, lost.detail, request, sent_whole=bodies.last_bytes_began)
@@ -130,17 +147,6 @@ class Sender:
         return acknowledgement(request, answer) or judge_answer(
             answer, request, sent_whole=bodies.last_bytes_began, now=self._clock.now()
         )
-
-    def _ask(self, request: Request, bodies: _Bodies) -> Answer:
-        """A kept connection that proves dead costs no attempt; the next one is new or proves alive."""
-        arguments = (self._transport, self._credentials, "POST", request.path, request.headers, bodies.make)
-        try:
-            return authorised(*arguments)
-        except RequestLost as lost:
-            if not lost.stale or bodies.last_bytes_began:
-                raise
-            self._halt.check()
-        return authorised(*arguments)
 
 
 class _Bodies:

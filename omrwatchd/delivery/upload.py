@@ -19,6 +19,7 @@ from omrwatchd.delivery.halt import Halt, Why
 from omrwatchd.delivery.lanes import Lanes
 from omrwatchd.delivery.last_answer import LastAnswer
 from omrwatchd.delivery.limits import RateLimit
+from omrwatchd.delivery.probe import Probe
 from omrwatchd.delivery.retry import Attempts, Failed, Pause, Sender
 from omrwatchd.delivery.wire import (
     Ack,
@@ -70,6 +71,7 @@ class Road:
     pause: Pause
     limit: RateLimit
     last_answer: LastAnswer
+    probe: Probe
 
     def attended(self, ask: Callable[[], T], heed: Callable[[], None]) -> T:
         """Ask the server on a chunk thread; ``heed`` may raise meanwhile, which ends the question at once."""
@@ -87,7 +89,7 @@ class PartUpload:
         self._is_pictures = isinstance(source, PictureSet)
         self._source = self._framed(source) if isinstance(source, PictureSet) else source
         self._halt = halt
-        self._sender = Sender(road.transport, road.credentials, road.clock, road.pause, halt)
+        self._sender = Sender(road.transport, road.credentials, road.probe, road.clock, road.pause, halt)
         self._lanes = Lanes(road.pool, lambda: halt.give(Why.STOP))
         self._sent: dict[int, int] = {}
         self._last_body: Body | None = None
@@ -177,6 +179,8 @@ class PartUpload:
         except Failed as failure:
             if failure.fault.kind in (Kind.OUTAGE, Kind.CREDENTIALS, Kind.MISCONFIGURED):
                 raise
+            if self._last_body is None:  # nothing went out: the server was not there
+                raise Failed(replace(failure.fault, kind=Kind.OUTAGE)) from failure
             raise Failed(unknown) from failure
         finally:
             self._resending = False

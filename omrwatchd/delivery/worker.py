@@ -169,7 +169,7 @@ class Worker(Service):
                 raise _Enough
 
         try:
-            return self._tools.road.attended(lambda: self._tools.probe.answers(kind), heed)
+            return self._tools.road.attended(lambda: self._tools.road.probe.answers(kind), heed)
         except _Enough:
             self.bell.set()
             return False

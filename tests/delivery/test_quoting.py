@@ -11,9 +11,11 @@ from socketserver import StreamRequestHandler, ThreadingTCPServer
 
 import pytest
 
+from omrwatchd import events
 from omrwatchd.delivery.quoting import token_cut, without_token
 from omrwatchd.model import Status
 from tests.delivery.conftest import OpenStation
+from tests.waiting import until
 
 TOKEN = "t0p+s3cret/tok3n=="
 """With the characters that JSON libraries like to escape."""
@@ -54,12 +56,16 @@ def no_header(token: str) -> bytes:
 
 
 @contextmanager
-def echoing(words: Callable[[str], bytes]) -> Iterator[str]:
-    """A server that reads a request whole and answers with the token in it; its base URL."""
+def echoing(words: Callable[[str], bytes], *, probes: bool = False) -> Iterator[str]:
+    """A server that reads a request whole and answers with the token in it; its base URL.
+
+    A probe gets such an answer only where that is asked for.
+    """
 
     class Echo(StreamRequestHandler):
         def handle(self) -> None:
             length, said = 0, ""
+            is_probe = self.rfile.readline().startswith(b"GET ")
             while (line := self.rfile.readline().decode().strip()) != "":
                 name, _, value = line.partition(":")
                 if name.lower() == "content-length":
@@ -67,7 +73,7 @@ def echoing(words: Callable[[str], bytes]) -> Iterator[str]:
                 if name.lower() == "authorization":
                     said = value.split()[-1]
             self.rfile.read(length)
-            self.wfile.write(words(said))
+            self.wfile.write(words(said) if probes or not is_probe else b"HTTP/1.1 405 No\r\n\r\n")
 
     class Server(ThreadingTCPServer):
         daemon_threads = True
@@ -96,6 +102,24 @@ def test_token_that_is_said_back_stands_nowhere(
         assert TOKEN not in repr(station.events)
     written = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert {path.name for path in written} >= {"queue.db", "summary.jsonl", "scan.zip.error.txt"}
+    assert [path.name for path in written if TOKEN.encode() in path.read_bytes()] == []
+
+
+@pytest.mark.parametrize("words", [no_http, no_header])
+def test_token_that_is_said_back_to_a_probe_is_no_reason_for_a_hold(
+    tmp_path: Path, open_station: OpenStation, words: Callable[[str], bytes]
+) -> None:
+    """The queue is held with the server's words, but for the token."""
+    address = {"token": TOKEN}
+    with (
+        echoing(words, probes=True) as address["base_url"],
+        open_station(server=address) as station,
+    ):
+        station.drop()
+        assert "You said Bearer *** to me" in station.await_event(events.QueueHeld).reason
+        until(lambda: "You said Bearer *** to me" in (station.tools_row().reason or ""))
+        assert TOKEN not in repr(station.events)
+    written = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert [path.name for path in written if TOKEN.encode() in path.read_bytes()] == []
 
 

@@ -13,6 +13,7 @@ from omrwatchd.delivery.credentials import Credentials
 from omrwatchd.delivery.faults import Kind, Lost
 from omrwatchd.delivery.halt import Halt
 from omrwatchd.delivery.limits import RateLimit
+from omrwatchd.delivery.probe import Probe
 from omrwatchd.delivery.retry import Attempts, Failed, Pause, Sender
 from omrwatchd.delivery.wire import Answer, prepare_chunk
 from omrwatchd.model import Metadata
@@ -32,6 +33,8 @@ class LateRefusal:
         *,
         token: str | None,
     ) -> Answer:
+        if method == "GET":
+            return Answer(405, {}, b"")
         if token == "new":
             raise RequestLost(Lost.CONNECT, "refused")
         assert len(list(body or ())) == 3
@@ -46,7 +49,9 @@ def test_late_401_with_an_outage_behind_it_leaves_no_doubt(tmp_path) -> None:  #
     tokens = iter(["old", "new"])
     clock, halt = SystemClock(), Halt(lambda: None)
     credentials = Credentials(Server(base_url="http://127.0.0.1:9/api"), lambda: next(tokens))
-    sender = Sender(LateRefusal(), credentials, clock, Pause(clock), halt)
+    server = LateRefusal()
+    probe = Probe(server, credentials, "", clock)
+    sender = Sender(server, credentials, probe, clock, Pause(clock), halt)
     request = prepare_chunk("a.zip", Chunk(1, 2, 0, 4), "u", Metadata(), "b", "k")
     path = tmp_path / "a.zip"
     path.write_bytes(b"file")

@@ -28,9 +28,9 @@ from omrwatchd.delivery.closing import Closing
 from omrwatchd.delivery.credentials import Credentials
 from omrwatchd.delivery.delivering import Tools
 from omrwatchd.delivery.filing import Filing
-from omrwatchd.delivery.hold import Probe
 from omrwatchd.delivery.last_answer import LastAnswer
 from omrwatchd.delivery.limits import RateLimit
+from omrwatchd.delivery.probe import Probe
 from omrwatchd.delivery.processing import ProcessingGate
 from omrwatchd.delivery.retry import Pause
 from omrwatchd.delivery.summary import SummaryLog
@@ -225,6 +225,7 @@ class Deliveries(RuleBasedStateMachine):
             pause=Pause(self.clock),
             limit=RateLimit(self.upload, self.clock),
             last_answer=LastAnswer(self.server, credentials, self.clock, self.lookup_path),
+            probe=Probe(self.server, credentials, "", self.clock),
         )
         filing = Filing(self.store, self.clock, self.settings.watch_named)
         summary = SummaryLog(self.settings.summary_file)
@@ -234,7 +235,6 @@ class Deliveries(RuleBasedStateMachine):
             row=row,
             road=road,
             gate=ProcessingGate(self.server, credentials, self.settings.processing),
-            probe=Probe(self.server, credentials, ""),
             closing=Closing(self.store, filing, summary, self.clock, lambda _event: None),
             clock=self.clock,
         )
