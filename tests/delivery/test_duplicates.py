@@ -66,6 +66,43 @@ def test_copy_is_delivered_when_the_first_was_refused(receiver: Receiver, open_s
     assert [batch.filename for batch in receiver.batches] == ["copy.zip"]
 
 
+def test_copy_of_what_may_be_on_the_server_waits_for_a_person(
+    receiver: Receiver, open_station: OpenStation
+) -> None:
+    """The first one's answer was lost: the copy that waited beside it makes no second batch by itself."""
+    receiver.add_fault(Fault(match="upload", action="lose_answer"))
+    with open_station(start=False) as station:
+        first = station.drop("a.zip")
+        copy = copy_of(station, first, "copy.zip")
+        station.worker.start()
+        station.ends(first, Status.ERROR)
+        problem = station.ends(copy, Status.ERROR).problem
+        assert problem is not None
+        assert problem.code == "duplicate"
+        assert "a.zip, which may be on the server already" in problem.summary
+        assert len(receiver.batches) == 1
+        with opened_control(station.folder / "queue.db", HurriedClock()) as control:
+            control.retry(copy.id, force=True)
+        station.ends(copy, Status.COMPLETED)
+
+
+def test_copy_of_what_is_partly_on_the_server_is_not_sent_again(
+    receiver: Receiver, open_station: OpenStation
+) -> None:
+    """Of two parts one was refused: the copy makes no second batch of the other."""
+    receiver.add_fault(Fault(match="upload", action="status", status=422, message="not now", times=1))
+    with open_station(start=False, split={"max_sheets": 2}) as station:
+        first = station.drop("a.zip", sheets=4)
+        copy = copy_of(station, first, "copy.zip")
+        station.worker.start()
+        station.ends(first, Status.ERROR)
+        problem = station.ends(copy, Status.ERROR).problem
+        assert problem is not None
+        assert problem.code == "duplicate"
+        assert f"`omrwatchd retry {first.id}`" in problem.advice
+    assert [batch.filename for batch in receiver.batches] == ["a.part2of2.zip"]
+
+
 def test_copies_are_all_delivered_where_that_is_wanted(receiver: Receiver, open_station: OpenStation) -> None:
     """`queue.duplicates = "upload"` goes for those that wait together, too."""
     with open_station(start=False, queue={"duplicates": "upload"}) as station:
