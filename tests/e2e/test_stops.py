@@ -8,8 +8,12 @@ import subprocess
 import time
 from contextlib import closing
 
+import pytest
+
+from omrwatchd.receiver import Fault
 from tests.e2e.conftest import Machine
 from tests.waiting import until
+from tests.zips import write_zip
 
 
 def open_files(process: subprocess.Popen[bytes]) -> list[str]:
@@ -32,3 +36,19 @@ def test_stop_while_the_start_waits_for_a_lock_is_heard(machine: Machine) -> Non
         process = machine.start()
         until(lambda: any(name.endswith("queue.db") for name in open_files(process)), what="an open queue")
         assert seconds_to_stop(machine, process) < 1.0
+
+
+@pytest.mark.parametrize(("status", "event"), [(503, "chunk_retried"), (429, "server_slowed_down")])
+def test_stop_before_another_try_of_the_last_request_is_over_at_once(
+    machine: Machine, status: int, event: str
+) -> None:
+    """The server has refused the whole request, so no answer is awaited any more."""
+    retry_after = 60 if status == 429 else None
+    machine.receiver.add_fault(Fault(match="upload", action="status", status=status, retry_after=retry_after))
+    write_zip(machine.drop / "scan.zip")
+    process = machine.start()
+    until(lambda: machine.log(event), what=event)
+    assert seconds_to_stop(machine, process) < 1.0
+    machine.receiver.clear_faults()
+    assert machine.start("--until-idle").wait(60) == 0
+    assert len(machine.receiver.batches) == 1
