@@ -45,8 +45,8 @@ def old_queue(machine: Machine, history: int) -> Path:
     engine.dispose()
     with closing(sqlite3.connect(file)) as queue, queue:
         queue.executemany(
-            "INSERT INTO jobs (path, name, watch, size, mtime_ns, inode, upload_type, sheets, status, created_at,"
-            " finished_at, filed_at, summary_at)"
+            "INSERT INTO jobs (path, name, watch, size, mtime_ns, inode, upload_type, sheets, status,"
+            " created_at, finished_at, filed_at, summary_at)"
             " VALUES (?, ?, 'default', 1, 1, '1', 'zip_with_qr', 1, 'completed', 1, 1, 1, 1)",
             ((f"/done/{number}.zip".encode(), f"{number}.zip") for number in range(history)),
         )
