@@ -7,7 +7,6 @@ import shutil
 
 from omrwatchd import events
 from omrwatchd.model import Identity, Job, NewJob, NewPart, Status
-from omrwatchd.queue.control import opened_control
 from omrwatchd.queue.views import Views
 from omrwatchd.receiver import Fault, Receiver
 from tests.delivery.conftest import OpenStation, Station
@@ -47,8 +46,7 @@ def test_of_copies_that_wait_together_one_is_delivered(receiver: Receiver, open_
         station.ends(last, Status.COMPLETED)
         assert [batch.filename for batch in receiver.batches] == ["a.zip", "z.zip"]
         assert not station.announced(events.QueueHeld)
-        assert station.settings.queue.path is not None
-        with opened_control(station.settings.queue.path, HurriedClock()) as control:
+        with station.operator() as control:
             control.retry(copies[0].id, force=True)
         station.ends(copies[0], Status.COMPLETED)
     assert [batch.filename for batch in receiver.batches] == ["a.zip", "z.zip", "copy-0.zip"]
@@ -81,7 +79,7 @@ def test_copy_of_what_may_be_on_the_server_waits_for_a_person(
         assert problem.code == "duplicate"
         assert "a.zip, which may be on the server already" in problem.summary
         assert len(receiver.batches) == 1
-        with opened_control(station.folder / "queue.db", HurriedClock()) as control:
+        with station.operator() as control:
             control.retry(copy.id, force=True)
         station.ends(copy, Status.COMPLETED)
 
@@ -120,7 +118,7 @@ def test_what_was_cleared_from_the_list_is_still_known(receiver: Receiver, open_
         cleared = station.ends(station.drop("a.zip"), Status.COMPLETED)
         removed = station.ends(station.drop("b.zip"), Status.COMPLETED)
         queue = station.folder / "queue.db"
-        with opened_control(queue, HurriedClock()) as control:
+        with station.operator() as control:
             control.remove(removed.id)
             assert [job.name for job in Views(queue, HurriedClock()).snapshot().jobs] == ["a.zip"]
             control.clear()
