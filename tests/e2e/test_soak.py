@@ -14,7 +14,8 @@ import pytest
 
 from tests.e2e.conftest import Machine
 from tests.e2e.soak.account import Account
-from tests.e2e.soak.station import Scanner, ServerProcess, Station
+from tests.e2e.soak.scanner import Scanner
+from tests.e2e.soak.station import ServerProcess, Station
 
 SEED = os.environ.get("SOAK_SEED", "1")
 FILES = int(os.environ.get("SOAK_FILES", "20"))

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.e2e.soak.doubts import MOMENT, Doubts
-from tests.e2e.soak.station import Dropped, Station
+from tests.e2e.soak.scanner import Dropped
+from tests.e2e.soak.station import Station
 from tests.zips import sha256
 
 STOP_SECONDS, AWAITED_STOP_SECONDS = 1.0, 5.0
