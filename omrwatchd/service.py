@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 
 from omrwatchd import __version__, events
 from omrwatchd.clock import Clock, SystemClock
@@ -45,13 +44,11 @@ from omrwatchd.queue.store import Store
 from omrwatchd.queue.views import Views
 from omrwatchd.queue.workers import WorkerRow
 from omrwatchd.settings import Settings
+from omrwatchd.signals import RELOAD, signals
 
 STOP_SECONDS = 4.5
 """A stop is over within 5 s, whatever a thread is doing; what is left then resumes at the next start."""
 DRAIN_POLL_SECONDS = 0.2
-
-
-RELOAD = signal.SIGHUP.name
 
 
 class Daemon:
@@ -66,8 +63,8 @@ class Daemon:
         self._announce = Hooks([logs.listener()])
         self._report = Report(self._notifier, self._clock, self._announce)
         self._announce.add(self._report.listen)
-        # SimpleQueue: a signal handler may put into it while the main thread is inside its get
-        self._word: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._signals = signals()
+        self._word = self._signals.words
         self._death: tuple[str, BaseException] | None = None
         self._started = False
         self._previous: Settings | None = None
@@ -79,9 +76,7 @@ class Daemon:
             Problem: the queue can't be used.
         """
         ignore_lease_signal()
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            signal.signal(number, self._on_signal)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})  # one that came early is heard now
+        self._signals.hear(signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
         code = self._live(until_idle=until_idle)
         while code is None:
             logs.configure(self._settings.log, self._settings.server)
@@ -97,6 +92,7 @@ class Daemon:
             self._inhabitants() as (worker, intake, store),
             attendants(self._settings, self._clock, self._announce, self._on_death),
         ):
+            self._signals.at_work = True
             worker.start()
             intake.start()
             self._announce_start()
@@ -106,6 +102,7 @@ class Daemon:
                 self._notifier.stopping()
                 self._announce(events.DaemonStopping(reason))
             ended = self._stop(worker, intake)
+            self._signals.at_work = not ended
             if isinstance(reason, Settings) and ended and self._death is None:
                 self._previous, self._settings = self._settings, reason
                 return None
@@ -127,9 +124,6 @@ class Daemon:
         elif not self._started:
             self._announce(events.DaemonStarted(__version__, queue_file, watches))
         self._started, self._previous = True, None
-
-    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
-        self._word.put(signal.Signals(number).name)
 
     def _on_death(self, thread: str, death: BaseException) -> None:
         self._death = (thread, death)

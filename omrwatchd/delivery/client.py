@@ -31,12 +31,14 @@ _ANSWER_BYTES = 256 * 1024
 class RequestLost(Exception):
     """A request that got no answer."""
 
-    def __init__(self, how: Lost, detail: str, *, stale: bool = False) -> None:
+    def __init__(self, how: Lost, detail: str, *, stale: bool = False, untaken: bool = False) -> None:
         super().__init__(detail)
         self.how = how
         self.detail = detail.rstrip(".")
         self.stale = stale
         """It was on a kept connection, which the server may have closed already."""
+        self.untaken = untaken
+        """Nothing of its latest piece, and nothing behind that, has gone out."""
 
 
 class Transport(Protocol):
@@ -107,12 +109,14 @@ class Client:
             response = self._client.send(request, stream=True)
             try:
                 names = {name.lower(): value for name, value in response.headers.items()}
-                return Answer(response.status_code, names, token_cut(token, _first_bytes(response)))
+                said = token_cut(token, _first_bytes(response))
+                return Answer(response.status_code, names, said, untaken=not self._handover.taken)
             finally:
                 response.close()
         except (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError) as error:
             lost = _translated(error, token)
             lost.stale = not is_new and lost.how is Lost.RESET
+            lost.untaken = not self._handover.taken
             raise lost from error
         except (httpcore.ProxyError, httpcore.UnsupportedProtocol) as error:
             raise RequestLost(Lost.PROXY, without_token(token, str(error))) from error

@@ -20,11 +20,25 @@ def _blank(length: int) -> bytes:
     return bytes(length)
 
 
+class _Own(threading.local):
+    owed: FileRange | None = None
+    taken: bool = True
+
+
 class Handover:
     """Between the bodies and the connections of one client; each thread has its own place in it."""
 
     def __init__(self) -> None:
-        self._own = threading.local()
+        self._own = _Own()
+
+    @property
+    def taken(self) -> bool:
+        """Whether the kernel has taken anything of what was written last on this thread."""
+        return self._own.taken
+
+    @taken.setter
+    def taken(self, taken: bool) -> None:
+        self._own.taken = taken
 
     def stand_ins(self, body: Iterable[Piece]) -> Iterator[bytes]:
         """The body as bytes; what stands for a range is worth nothing in itself."""
@@ -39,7 +53,7 @@ class Handover:
 
     def take(self, buffer: bytes) -> FileRange | None:
         """The range that ``buffer`` stands for; None when it is to be sent itself."""
-        owed: FileRange | None = getattr(self._own, "owed", None)
+        owed = self._own.owed
         if owed is None or len(buffer) != owed.length:
             return None
         self._own.owed = None
@@ -47,4 +61,4 @@ class Handover:
 
     def clear(self) -> None:
         """A new request begins on this thread: what an earlier one left is not meant any more."""
-        self._own.owed = None
+        self._own.owed, self._own.taken = None, True

@@ -140,10 +140,12 @@ class Sender:
                 lambda: not (bodies.last_bytes_began or self._halt.event.is_set()),
             )
         except RequestLost as lost:
+            bodies.learn(untaken=lost.untaken)
             self._halt.check()
             return judge_lost(lost.how, lost.detail, request, sent_whole=bodies.last_bytes_began)
         except Problem as problem:  # no usable token
             return Fault(Kind.CREDENTIALS, problem)
+        bodies.learn(untaken=answer.untaken)
         return acknowledgement(request, answer) or judge_answer(
             answer, request, sent_whole=bodies.last_bytes_began, now=self._clock.now()
         )
@@ -166,6 +168,12 @@ class _Bodies:
         """What was sent so far has surely made none."""
         if self.last_bytes_began:
             self._on_definite()
+
+    def learn(self, *, untaken: bool) -> None:
+        """``untaken``: the way was closed before the last bytes, which had been given out."""
+        if untaken and self._latest is not None:
+            self.made_no_batch()
+            self._latest.last_bytes_began = False
 
     @property
     def last_bytes_began(self) -> bool:

@@ -29,6 +29,8 @@ SOCKET_OPTION = typing.Union[  # noqa: UP007 - httpcore's own alias is not publi
 _EARLY_ANSWER_BYTES = 64 * 1024
 _LOOK_SECONDS = 0.005
 """Between two looks for an early answer: on a fast line each block would ask the kernel."""
+_SMALL_BYTES = 4096
+"""Such a piece may be the one that makes a request whole, after a wait for the disk: a look is worth it."""
 _KERNEL_SECONDS = 1.0
 """How long a send may block without being able to see an answer that comes meanwhile."""
 _BLOCK_BYTES = 256 * 1024
@@ -118,7 +120,9 @@ class WatchedStream(httpcore.NetworkStream):
         passes through.
         """
         owed = self._handover.take(buffer)
-        if self._answer_is_there():
+        if buffer:  # an end of the body that has no bytes is written as well
+            self._handover.taken = False
+        if self._answer_is_there(always=len(buffer) < _SMALL_BYTES):
             raise httpcore.WriteError(_EARLY)
         if owed is None:
             self._send(memoryview(buffer), timeout)
@@ -129,12 +133,14 @@ class WatchedStream(httpcore.NetworkStream):
 
     def _send(self, view: memoryview, timeout: float | None) -> None:
         if self._nested:
+            self._handover.taken = True  # perhaps
             self._inner.write(bytes(view), timeout)
             return
         self._never_block()
         while view:
             try:
                 view = view[self._sock.send(view) :]
+                self._handover.taken = True
             except (BlockingIOError, ssl.SSLWantWriteError, ssl.SSLWantReadError):
                 self._await_room(timeout)
             except OSError as error:
@@ -168,6 +174,7 @@ class WatchedStream(httpcore.NetworkStream):
             if not sent:
                 raise SourceChanged("the file became shorter while it was read")
             owed = owed.behind(sent)
+            self._handover.taken = True
 
     def _wait_in_kernel(self, timeout: float | None) -> float:
         """Have sends block while no byte is taken (SO_SNDTIMEO, socket(7)); up to so many seconds."""
@@ -198,12 +205,12 @@ class WatchedStream(httpcore.NetworkStream):
             if seen & ~select.POLLIN:
                 return
 
-    def _answer_is_there(self) -> bool:
+    def _answer_is_there(self, *, always: bool) -> bool:
         """Whether response bytes have come; over TLS a readable socket may be a session ticket alone."""
         if self._early:
             return True
         now = time.monotonic()
-        if self._nested or now - self._looked_at < _LOOK_SECONDS:
+        if self._nested or (not always and now - self._looked_at < _LOOK_SECONDS):
             return False
         self._looked_at = now
         return bool(_poll(self._sock, select.POLLIN, 0)) and self._take_early()

@@ -119,6 +119,11 @@ class PartUpload:
     @property
     def awaits_last_answer(self) -> bool:
         """The request that makes the batch is out: ending it now would leave its outcome unknown."""
+        return self._end_went_out and self.part.final_sent_at is not None
+
+    @property
+    def _end_went_out(self) -> bool:
+        """Whatever was answered to it since."""
         return self._last_body is not None and self._last_body.last_bytes_began
 
     def run(self, tick: Callable[[], None]) -> str:
@@ -320,7 +325,7 @@ class PartUpload:
             return body
 
         def on_retry(attempt: int, seconds: float, problem: Problem) -> None:
-            if request.makes_batch and self.awaits_last_answer:
+            if request.makes_batch and self._end_went_out:
                 self._final_was_taken = True
             self._road.announce(
                 events.ChunkRetried(

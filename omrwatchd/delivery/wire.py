@@ -46,6 +46,8 @@ class Answer:
     status: int
     headers: Mapping[str, str]
     body: bytes
+    untaken: bool = False
+    """It came so early that nothing of the request's latest piece, and nothing behind that, has gone out."""
 
 
 @dataclass(frozen=True, slots=True)

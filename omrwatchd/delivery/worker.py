@@ -13,7 +13,7 @@ from omrwatchd.delivery.retry import Failed
 from omrwatchd.errors import Problem
 from omrwatchd.lifecycle import Died, Service
 from omrwatchd.model import Job, WorkerState
-from omrwatchd.queue.store import duplicate
+from omrwatchd.queue.store import copy_of_unfinished, duplicate
 from omrwatchd.sheets.source import SourceChanged
 
 CONTROL_SECONDS = 1.0
@@ -183,8 +183,8 @@ class Worker(Service):
 
     def _deliver(self, job: Job) -> None:
         """Have a job delivered, and draw the consequences of however that ends."""
-        if (earlier := self._delivered_meanwhile(job)) is not None:
-            self._tools.closing.fail(job, duplicate(job.name, earlier))
+        if (problem := self._sent_meanwhile(job)) is not None:
+            self._tools.closing.fail(job, problem)
             return
         try:
             problem = JobDelivery(self._tools, self._desk, job).run()
@@ -203,16 +203,19 @@ class Worker(Service):
         except OSError as error:
             self._end_unread(self._store.job(job.id), error)
 
-    def _delivered_meanwhile(self, job: Job) -> Job | None:
-        """The job by which the same content was delivered since this one was queued.
+    def _sent_meanwhile(self, job: Job) -> Problem | None:
+        """That the same content was delivered, or may have been, since this job was queued.
 
         Intake refuses what was delivered before; of copies that waited together, or of a file that was
-        renamed while it was sent, the first alone goes out.
+        renamed while it was sent, the first alone goes out. What comes after a failure comes because of it.
         """
         begun = any(part.batch_id is not None or part.final_sent_at is not None for part in job.parts)
         if job.fingerprint is None or begun or self._tools.settings.queue.duplicates == "upload":
             return None
-        return self._store.delivered_before(job.fingerprint, since=job.created_at)
+        if (earlier := self._store.delivered_before(job.fingerprint, since=job.created_at)) is not None:
+            return duplicate(job.name, earlier)
+        unfinished = self._store.unfinished_before(job.fingerprint, since=job.created_at)
+        return None if unfinished is None else copy_of_unfinished(job.name, unfinished)
 
     def _end_unread(self, job: Job, error: OSError) -> None:
         """Its file is gone, or can't be read; of a share that is away nothing is known but that."""

@@ -67,6 +67,21 @@ def duplicate(name: str, earlier: Job) -> Problem:
     )
 
 
+def copy_of_unfinished(name: str, earlier: Job) -> Problem:
+    """What is said of a copy of what failed, and is, or may be, on the server in part or whole."""
+    if earlier.in_doubt:
+        summary = f"{name} has the content of {earlier.name}, which may be on the server already."
+        advice = "Look on the server whether its batch is there; if it is not, drop one of the two again."
+    else:
+        parts = f"{len(earlier.batch_ids)} of {len(earlier.parts)} parts"
+        batches = ", ".join(earlier.batch_ids)
+        summary = (
+            f"{name} has the content of {earlier.name}, of which {parts} are delivered (batch {batches})."
+        )
+        advice = f"`omrwatchd retry {earlier.id}` sends what is missing."
+    return Problem("duplicate", summary, advice)
+
+
 def gone(job: Job) -> Problem:
     """What is said of a file that was taken away while it waited."""
     if job.in_doubt:
@@ -194,6 +209,18 @@ class Store:
         """
         with self._reader.begin() as connection:
             return _delivered(connection, fingerprint, since)
+
+    def unfinished_before(self, fingerprint: str, since: float) -> Job | None:
+        """The latest job of the same content that ended since then undelivered, and may have made a batch."""
+        with self._reader.begin() as connection:
+            found = read_jobs(
+                connection,
+                jobs.c.fingerprint == fingerprint,
+                jobs.c.status.in_((Status.ERROR, Status.ABORTED)),
+                jobs.c.finished_at >= since,
+                order=(jobs.c.finished_at.desc(),),
+            )
+        return next((job for job in found if job.in_doubt or job.batch_ids), None)
 
     def set_arriving(self, files: dict[bytes, Arriving]) -> None:
         """Replace the list of files that are seen but not queued, by path; writes only what differs."""

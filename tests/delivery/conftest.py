@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
+import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +19,7 @@ from omrwatchd.delivery.worker import Worker
 from omrwatchd.events import Event, Hooks
 from omrwatchd.intake.parts import parts_of
 from omrwatchd.model import Identity, Job, Metadata, NewJob, Status, WorkerState
+from omrwatchd.queue.control import Control, opened_control
 from omrwatchd.queue.store import Store
 from omrwatchd.queue.views import Views
 from omrwatchd.receiver import Receiver
@@ -26,6 +30,20 @@ from tests.waiting import HurriedClock, until
 from tests.zips import write_zip
 
 E = TypeVar("E", bound=Event)
+GATE = {
+    "status_path": "/processing/status",
+    "busy_field": "queue.busy",
+    "start_path": "/processing/{batch_id}/start",
+    "poll_seconds": 3600,
+}
+"""An hour between two questions: what is noticed sooner is noticed by itself."""
+
+
+@contextlib.contextmanager
+def within(seconds: float) -> Iterator[None]:
+    began = time.monotonic()
+    yield
+    assert time.monotonic() - began < seconds
 
 
 @dataclass
@@ -79,6 +97,13 @@ class Station:
         until(over, seconds, f"{job.name} {status}")
         return self.job(job)
 
+    @contextlib.contextmanager
+    def operator(self) -> Iterator[Control]:
+        """Somebody at the command line."""
+        assert self.settings.queue.path is not None
+        with opened_control(self.settings.queue.path, HurriedClock()) as control:
+            yield control
+
     def tools_row(self) -> Any:
         """The worker's row as anybody sees it."""
         assert self.settings.queue.path is not None
@@ -102,6 +127,28 @@ class Station:
 def receiver(tmp_path: Path) -> Iterator[Receiver]:
     with Receiver(tmp_path / "server", token="right-token") as running:
         yield running
+
+
+@pytest.fixture
+def swallowing_server() -> Iterator[str]:
+    """Takes connections and the first bytes, and reads no more: a sender blocks in its send."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(0.05)
+        held: list[socket.socket] = []
+        over = threading.Event()
+
+        def accept() -> None:
+            while not over.is_set():
+                with contextlib.suppress(TimeoutError):
+                    held.append(server.accept()[0])
+
+        thread = threading.Thread(target=accept)
+        thread.start()
+        yield f"http://127.0.0.1:{server.getsockname()[1]}/api"
+        over.set()
+        thread.join()
+        for connection in held:
+            connection.close()
 
 
 OpenStation = Callable[..., contextlib.AbstractContextManager[Station]]

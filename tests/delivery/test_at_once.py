@@ -12,9 +12,8 @@ from omrwatchd import events
 from omrwatchd.model import Job, Status, WorkerState
 from omrwatchd.receiver import Fault, Receiver
 from omrwatchd.settings import MIB
-from tests.delivery.conftest import OpenStation, Station
+from tests.delivery.conftest import GATE, OpenStation, Station, within
 from tests.delivery.test_last_answer import FINAL, LOOKUP
-from tests.delivery.test_operators import GATE, operator, within
 from tests.waiting import until
 
 HOUR = 3600
@@ -94,7 +93,7 @@ def test_while_it_waits_for(receiver: Receiver, open_station: OpenStation, wait:
             assert station.job(job).status not in (Status.ERROR, Status.ABORTED, Status.COMPLETED)
             assert not (station.folder / "failed").exists()
             return
-        with operator(station) as control, within(1.0):
+        with station.operator() as control, within(1.0):
             control.cancel(job.id)
             until(lambda: station.job(job).status is Status.ABORTED, what="the cancel")
         station.ends(job, Status.ABORTED)
@@ -105,7 +104,7 @@ def test_stop_while_it_is_paused(receiver: Receiver, open_station: OpenStation) 
     """The file stays where it is, and waits."""
     with open_station(start=False) as station:
         job = station.drop()
-        with operator(station) as control:
+        with station.operator() as control:
             control.pause(True)
         station.worker.start()
         until(lambda: station.tools_row().state is WorkerState.PAUSED)

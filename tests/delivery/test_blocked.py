@@ -21,8 +21,7 @@ from omrwatchd.model import Status, WorkerState
 from omrwatchd.receiver import Fault, Receiver
 from omrwatchd.settings import MIB, Server, Upload
 from omrwatchd.sheets.source import FileSource
-from tests.delivery.conftest import OpenStation, Station
-from tests.delivery.test_operators import GATE, operator, within
+from tests.delivery.conftest import GATE, OpenStation, Station, within
 from tests.delivery.test_sockets import Peer, certificate, over_tls, read_headers, send  # noqa: F401
 from tests.waiting import until
 
@@ -54,7 +53,7 @@ def silent_server() -> Iterator[int]:
 def cancelled_at_once(station: Station, size: int, ready: Callable[[], object]) -> None:
     job = station.drop(size=size)
     until(lambda: station.job(job).status is Status.UPLOADING and ready(), what="the upload")
-    with operator(station) as control, within(1.0):
+    with station.operator() as control, within(1.0):
         control.cancel(job.id)
         until(lambda: station.job(job).status is Status.ABORTED, what="the cancel")
 
@@ -123,7 +122,7 @@ def test_cancel_while_the_gate_gives_no_answer(
     with open_station(processing=GATE) as station:
         job = station.drop()
         until(lambda: any(request.kind == what for request in receiver.requests), what="the question")
-        with operator(station) as control, within(1.0):
+        with station.operator() as control, within(1.0):
             control.cancel(job.id)
             until(lambda: station.job(job).status is Status.ABORTED, what="the cancel")
 
@@ -138,7 +137,7 @@ def test_resume_and_stop_while_a_probe_gets_no_answer(
         station.drop()
         station.await_event(events.QueueHeld)
         until(lambda: station.hold_age() > 7, what="the first probe")  # after 5 s of the daemon's clock
-        with operator(station) as control, within(1.0):
+        with station.operator() as control, within(1.0):
             control.pause(False)
             station.await_event(events.QueueReleased, 1.0)
         until(lambda: len(station.announced(events.QueueHeld)) == 2, what="the second hold")
@@ -215,3 +214,24 @@ def test_connection_that_comes_too_late_is_closed(full_backlog: str) -> None:
     until(lambda: not any(thread.name == "connect" for thread in threading.enumerate()), 10)
     assert len(os.listdir("/proc/self/fd")) <= before
     client.close()
+
+
+def test_cancel_ends_a_send_that_is_blocked(swallowing_server: str, open_station: OpenStation) -> None:
+    """The server takes no byte more; a cancel is over within a second all the same."""
+    with open_station(server={"base_url": swallowing_server}, upload={"chunk_size": 16 * MIB}) as station:
+        job = station.drop(size=40 * MIB)
+        until(lambda: station.job(job).parts[0].bytes_sent > 0, what="first bytes")
+        with station.operator() as control, within(1.0):
+            control.cancel(job.id)
+            until(lambda: station.job(job).status is Status.ABORTED, what="the cancel")
+
+
+def test_stop_ends_a_send_that_is_blocked(swallowing_server: str, open_station: OpenStation) -> None:
+    """As does a stop; the job waits for the next start."""
+    with open_station(server={"base_url": swallowing_server}, upload={"chunk_size": 16 * MIB}) as station:
+        job = station.drop(size=40 * MIB)
+        until(lambda: station.job(job).parts[0].bytes_sent > 0, what="first bytes")
+        with within(1.0):
+            station.worker.stop()
+            assert station.worker.join(1.0)
+        assert station.job(job).status is Status.PENDING

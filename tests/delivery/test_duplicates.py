@@ -7,7 +7,6 @@ import shutil
 
 from omrwatchd import events
 from omrwatchd.model import Identity, Job, NewJob, NewPart, Status
-from omrwatchd.queue.control import opened_control
 from omrwatchd.queue.views import Views
 from omrwatchd.receiver import Fault, Receiver
 from tests.delivery.conftest import OpenStation, Station
@@ -47,8 +46,7 @@ def test_of_copies_that_wait_together_one_is_delivered(receiver: Receiver, open_
         station.ends(last, Status.COMPLETED)
         assert [batch.filename for batch in receiver.batches] == ["a.zip", "z.zip"]
         assert not station.announced(events.QueueHeld)
-        assert station.settings.queue.path is not None
-        with opened_control(station.settings.queue.path, HurriedClock()) as control:
+        with station.operator() as control:
             control.retry(copies[0].id, force=True)
         station.ends(copies[0], Status.COMPLETED)
     assert [batch.filename for batch in receiver.batches] == ["a.zip", "z.zip", "copy-0.zip"]
@@ -64,6 +62,43 @@ def test_copy_is_delivered_when_the_first_was_refused(receiver: Receiver, open_s
         station.ends(first, Status.ERROR)
         station.ends(copy, Status.COMPLETED)
     assert [batch.filename for batch in receiver.batches] == ["copy.zip"]
+
+
+def test_copy_of_what_may_be_on_the_server_waits_for_a_person(
+    receiver: Receiver, open_station: OpenStation
+) -> None:
+    """The first one's answer was lost: the copy that waited beside it makes no second batch by itself."""
+    receiver.add_fault(Fault(match="upload", action="lose_answer"))
+    with open_station(start=False) as station:
+        first = station.drop("a.zip")
+        copy = copy_of(station, first, "copy.zip")
+        station.worker.start()
+        station.ends(first, Status.ERROR)
+        problem = station.ends(copy, Status.ERROR).problem
+        assert problem is not None
+        assert problem.code == "duplicate"
+        assert "a.zip, which may be on the server already" in problem.summary
+        assert len(receiver.batches) == 1
+        with station.operator() as control:
+            control.retry(copy.id, force=True)
+        station.ends(copy, Status.COMPLETED)
+
+
+def test_copy_of_what_is_partly_on_the_server_is_not_sent_again(
+    receiver: Receiver, open_station: OpenStation
+) -> None:
+    """Of two parts one was refused: the copy makes no second batch of the other."""
+    receiver.add_fault(Fault(match="upload", action="status", status=422, message="not now", times=1))
+    with open_station(start=False, split={"max_sheets": 2}) as station:
+        first = station.drop("a.zip", sheets=4)
+        copy = copy_of(station, first, "copy.zip")
+        station.worker.start()
+        station.ends(first, Status.ERROR)
+        problem = station.ends(copy, Status.ERROR).problem
+        assert problem is not None
+        assert problem.code == "duplicate"
+        assert f"`omrwatchd retry {first.id}`" in problem.advice
+    assert [batch.filename for batch in receiver.batches] == ["a.part2of2.zip"]
 
 
 def test_copies_are_all_delivered_where_that_is_wanted(receiver: Receiver, open_station: OpenStation) -> None:
@@ -83,7 +118,7 @@ def test_what_was_cleared_from_the_list_is_still_known(receiver: Receiver, open_
         cleared = station.ends(station.drop("a.zip"), Status.COMPLETED)
         removed = station.ends(station.drop("b.zip"), Status.COMPLETED)
         queue = station.folder / "queue.db"
-        with opened_control(queue, HurriedClock()) as control:
+        with station.operator() as control:
             control.remove(removed.id)
             assert [job.name for job in Views(queue, HurriedClock()).snapshot().jobs] == ["a.zip"]
             control.clear()

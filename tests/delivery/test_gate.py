@@ -7,24 +7,15 @@ from typing import Any
 import pytest
 
 from omrwatchd import events
-from omrwatchd.clock import SystemClock
 from omrwatchd.delivery.processing import is_busy
 from omrwatchd.model import Status, WorkerState
-from omrwatchd.queue.control import opened_control
 from omrwatchd.receiver import Fault, Receiver
-from tests.delivery.conftest import OpenStation, Station
+from tests.delivery.conftest import GATE, OpenStation, within
 from tests.waiting import until
 
-STATUS = {"status_path": "/processing/status", "busy_field": "queue.busy"}
-START = {"start_path": "/processing/{batch_id}/start"}
-BOTH = STATUS | START | {"poll_seconds": 1}
-HOUR = {"poll_seconds": 3600}
-
-
-def resume(station: Station) -> None:
-    assert station.settings.queue.path is not None
-    with opened_control(station.settings.queue.path, SystemClock()) as control:
-        control.pause(False)
+STATUS = {name: GATE[name] for name in ("status_path", "busy_field")}
+START = {"start_path": GATE["start_path"]}
+BOTH = GATE | {"poll_seconds": 1}
 
 
 def asked(receiver: Receiver, kind: str) -> int:
@@ -142,11 +133,12 @@ def test_server_errors_and_pauses_are_waited_out(receiver: Receiver, open_statio
 def test_resume_asks_at_once(receiver: Receiver, open_station: OpenStation) -> None:
     """An operator who knows that the queue is free need not wait for the next question."""
     receiver.set_busy(True)
-    with open_station(processing=BOTH | HOUR) as station:
+    with open_station(processing=GATE) as station:
         job = station.drop()
         station.await_event(events.ProcessingBusy)
         receiver.set_busy(False)
-        resume(station)
+        with station.operator() as control:
+            control.pause(False)
         station.ends(job, Status.COMPLETED, 3.0)
 
 
@@ -187,3 +179,45 @@ def test_every_part_passes_the_gate(receiver: Receiver, open_station: OpenStatio
         order = [request.kind for request in receiver.requests if request.kind != "health"]
     assert order == ["upload", "status", "start"] * 3
     assert [batch.started for batch in receiver.batches] == [True] * 3
+
+
+def test_cancel_at_the_gate_leaves_the_batch_and_says_so(
+    receiver: Receiver, open_station: OpenStation
+) -> None:
+    """A file that waits for a busy server can be cancelled; the text beside it names its batch."""
+    receiver.set_busy(True)
+    with open_station(processing=GATE) as station:
+        job = station.drop()
+        station.await_event(events.ProcessingBusy)
+        with station.operator() as control, within(1.0):
+            control.cancel(job.id)
+            job = station.ends(job, Status.ABORTED, 1.0)
+        text = (station.folder / "failed" / "scan.zip.error.txt").read_text()
+        assert receiver.batches[0].batch_id in text
+        receiver.set_busy(False)
+        with station.operator() as control:
+            control.retry(job.id)
+        job = station.ends(job, Status.COMPLETED)
+        assert (station.folder / "done" / "scan.zip").exists()
+    assert [batch.started for batch in receiver.batches] == [True]
+
+
+def test_restart_at_the_gate_starts_no_second_time(receiver: Receiver, open_station: OpenStation) -> None:
+    """A batch that waits at the gate waits on after a restart, and is started once."""
+    receiver.set_busy(True)
+    with open_station(processing=GATE) as station:
+        job = station.drop()
+        station.await_event(events.ProcessingBusy)
+    receiver.set_busy(False)
+    with open_station(processing=GATE) as station:
+        station.ends(job, Status.COMPLETED)
+    assert len([r for r in receiver.requests if r.kind == "start"]) == 1
+    assert len(receiver.batches) == 1
+
+
+def test_start_that_is_refused_as_busy_is_asked_again(receiver: Receiver, open_station: OpenStation) -> None:
+    """409 on start: somebody else was quicker; wait and ask again."""
+    receiver.add_fault(Fault(match="start", action="status", status=409, message="busy"))
+    with open_station(processing=GATE | {"poll_seconds": 0.5}) as station:
+        station.ends(station.drop(), Status.COMPLETED)
+    assert [r.status for r in receiver.requests if r.kind == "start"] == [409, 202]

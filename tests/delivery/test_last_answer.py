@@ -7,10 +7,8 @@ import os
 import pytest
 
 from omrwatchd import events
-from omrwatchd.clock import SystemClock
 from omrwatchd.errors import Problem
 from omrwatchd.model import Status
-from omrwatchd.queue.control import opened_control
 from omrwatchd.receiver import Fault, Receiver
 from omrwatchd.settings import MIB
 from tests.delivery.conftest import OpenStation
@@ -122,7 +120,7 @@ def test_cancel_while_the_last_answer_is_awaited_says_that_the_batch_may_exist(
 ) -> None:
     """It ends at once, and a `retry` without --force would be a silent second batch."""
     receiver.add_fault(Fault(match="chunk", chunk_index=FINAL, action="delay", seconds=30))
-    with open_station() as station, opened_control(station.folder / "queue.db", SystemClock()) as control:
+    with open_station() as station, station.operator() as control:
         job = station.drop(size=3 * MIB)
         until(lambda: len(receiver.batches) == 1)
         control.cancel(job.id)
@@ -144,7 +142,7 @@ def test_other_failure_of_a_part_does_not_hide_that_one_is_in_doubt(
     receiver.add_fault(Fault(match="upload", filename=second, action="lose_answer"))
     with (
         open_station(split={"max_sheets": 3}) as station,
-        opened_control(station.folder / "queue.db", SystemClock()) as control,
+        station.operator() as control,
     ):
         job = station.ends(station.drop(sheets=6), Status.ERROR)
         assert "may exist" in (station.folder / "failed" / "scan.zip.error.txt").read_text()

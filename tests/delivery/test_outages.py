@@ -17,8 +17,7 @@ from omrwatchd import events
 from omrwatchd.model import Status, WorkerState
 from omrwatchd.receiver import Fault, Receiver
 from omrwatchd.settings import MIB
-from tests.delivery.conftest import OpenStation
-from tests.delivery.test_operators import operator, within
+from tests.delivery.conftest import OpenStation, within
 from tests.delivery.test_sockets import Peer, certificate, over_tls, read_headers  # noqa: F401
 from tests.waiting import until
 
@@ -103,7 +102,7 @@ def test_probes_come_less_and_less_often_up_to_five_minutes(
         job = station.drop()
         station.await_event(events.QueueHeld)
         receiver.start()
-        with operator(station) as control, within(5.0):
+        with station.operator() as control, within(5.0):
             control.pause(False)
             station.ends(job, Status.COMPLETED, 5.0)
 
@@ -212,3 +211,36 @@ def test_server_that_speaks_nonsense_is_an_outage(
         assert (station.job(job).attempts, station.job(job).failures) == (0, 0)
         assert len(station.announced(events.ChunkRetried)) == 2
     peer.close()
+
+
+def test_dead_kept_connection_costs_no_attempt(receiver: Receiver, open_station: OpenStation) -> None:
+    """The server closed a kept connection just as a chunk was put on it: sent again at once, uncounted."""
+    receiver.add_fault(Fault(match="chunk", chunk_index=1, action="cut"))
+    with open_station(upload={"attempts": 1, "concurrency": 1}) as station:
+        station.ends(station.drop(size=4 * MIB), Status.COMPLETED)
+        assert not station.announced(events.ChunkRetried)
+    assert len(receiver.batches) == 1
+
+
+def test_receiver_down_for_a_minute_costs_nobody_any_work(
+    tmp_path: Path, receiver: Receiver, open_station: OpenStation
+) -> None:
+    """Down in mid-file: no acknowledged chunk is sent again, nothing lies in failed/, attempts uncounted."""
+    receiver.add_fault(Fault(match="chunk", chunk_index=5, action="delay", seconds=60))
+    with open_station() as station:
+        job = station.drop(size=9 * MIB)
+        until(lambda: len(station.announced(events.ChunkAcknowledged)) >= 5, what="five chunks")
+        receiver.stop()
+        station.await_event(events.QueueHeld)
+        acknowledged = {event.chunk for event in station.announced(events.ChunkAcknowledged)}
+        until(lambda: station.hold_age() >= 60, 10, "a minute of the daemon's clock")
+        before = len(receiver.requests)
+        receiver.start()
+        receiver.clear_faults()
+        job = station.ends(job, Status.COMPLETED, 40)
+        assert station.announced(events.QueueReleased)
+    again = {r.chunk_index for r in receiver.requests[before:] if r.kind == "chunk"}
+    assert not again & acknowledged
+    assert (job.attempts, job.failures) == (1, 0)
+    assert not (tmp_path / "failed").exists() or not list((tmp_path / "failed").iterdir())
+    assert len(receiver.batches) == 1

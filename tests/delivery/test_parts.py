@@ -5,9 +5,7 @@ import os
 import zipfile
 
 from omrwatchd import events
-from omrwatchd.clock import SystemClock
 from omrwatchd.model import Status
-from omrwatchd.queue.control import opened_control
 from omrwatchd.receiver import Fault, Receiver
 from omrwatchd.settings import MIB
 from tests.delivery.conftest import OpenStation, Station
@@ -83,7 +81,7 @@ def test_failed_part_leaves_the_delivered_ones(receiver: Receiver, open_station:
         assert "Full" in text
         assert all(batch.batch_id in text for batch in receiver.batches)
         delivered = job.batch_ids
-        with opened_control(station.folder / "queue.db", SystemClock()) as control:
+        with station.operator() as control:
             control.retry(job.id)
         job = station.ends(job, Status.COMPLETED)
         assert (station.folder / "done" / "scan.zip").exists()

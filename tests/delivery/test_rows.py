@@ -1,6 +1,5 @@
 """Rows of the fault table that no other test meets end to end, against a server that misbehaves."""
 
-# ruff: noqa: F811 - a fixture of another module is a parameter here
 from __future__ import annotations
 
 import pytest
@@ -10,7 +9,6 @@ from omrwatchd.model import Status
 from omrwatchd.receiver import Fault, Receiver
 from omrwatchd.settings import MIB
 from tests.delivery.conftest import OpenStation
-from tests.delivery.test_operators import swallowing_server  # noqa: F401
 from tests.waiting import until
 from tests.zips import sha256
 

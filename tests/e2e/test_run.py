@@ -100,19 +100,6 @@ def test_sigterm_in_mid_upload_and_the_next_start_goes_on(machine: Machine) -> N
     assert [batch.sha256 for batch in machine.receiver.batches] == [before]
 
 
-@pytest.mark.parametrize("state", ["idle", "held", "cooldown"])
-def test_sigterm_in_other_states(machine: Machine, state: str) -> None:
-    """Idle, held in an outage, cooling down: a stop exits 0 at once."""
-    machine.configure(cooldown=60)
-    if state == "held":
-        machine.receiver.stop()
-    if state != "idle":
-        write_zip(machine.drop / "scan.zip")
-    process = machine.start()
-    until(lambda: machine.status()["worker"]["state"] == state, what=state)
-    assert machine.stop(process) == 0
-
-
 def test_kill_in_mid_upload_and_the_next_start_goes_on(machine: Machine) -> None:
     """After SIGKILL the next run resumes at the missing chunks: one batch, whole, one summary line."""
     machine.receiver.add_fault(Fault(match="chunk", chunk_index=5, action="delay", seconds=30))
