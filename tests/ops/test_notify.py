@@ -181,6 +181,21 @@ def test_stop_does_not_wait_for_a_command_that_hangs(tmp_path: Path) -> None:
     ]
 
 
+def test_reload_does_not_wait_for_a_command_that_hangs(tmp_path: Path) -> None:
+    """Attendants that leave without a word of a stop have three seconds, too: delivery waits for them."""
+    with notifying(tmp_path, "echo $$ > pid; exec sleep 600", timeout_seconds=600) as desk:
+        desk.hooks(FAILED)
+        pid = int(until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text().strip()))
+        desk.hooks(FAILED)
+        began = time.monotonic()
+    assert time.monotonic() - began < 3
+    assert not is_running(pid)
+    assert [each.reason for each in desk.seen(events.NotifyFailed)] == [
+        "it was still running when the configuration was read again",
+        "the configuration was read again",
+    ]
+
+
 def test_nothing_is_left_behind(tmp_path: Path) -> None:
     """Neither descriptors nor threads are left after many notifications."""
     with notifying(tmp_path, "cat >> told.jsonl") as desk:
