@@ -129,8 +129,10 @@ class Daemon:
         self._death = (thread, death)
         problem = in_words(self._settings.queue_file, death)
         words = f"{type(death).__name__}: {death}" if problem is None else problem.sentence()
-        self._announce(events.ThreadDied(thread, words))
-        self._word.put(f"{thread} died")
+        try:
+            self._announce(events.ThreadDied(thread, words))
+        finally:
+            self._word.put(f"{thread} died")  # whoever of the listeners it died of
 
     def _attend(self, intake: Intake, store: Store, *, until_idle: bool) -> str | Settings:
         """`_wait`; what the queue's database refuses meanwhile is an end like a thread's."""

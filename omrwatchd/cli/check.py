@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -12,13 +11,12 @@ from typing import Any
 
 from pydantic import BaseModel, ByteSize, SecretStr
 
-from omrwatchd.settings import MIB, Settings, Watch
+from omrwatchd.ops.redact import HIDDEN, Redactor
+from omrwatchd.settings import ENV_PREFIX, MIB, Settings, Watch
 
-HIDDEN = "***"
 LONG = 60
 """Characters of a line that the comments of the others do not line up with."""
-_PREFIX = "OMRWATCHD_"
-_USER_AND_PASSWORD = re.compile(r"(?<=://)[^/@]+@")
+_REDACTOR = Redactor()
 
 
 def effective(settings: Settings, file: Path) -> str:
@@ -55,10 +53,13 @@ def _lines(section: str, table: BaseModel, given: Mapping[str, Any], settings: S
 
 
 def _source(section: str, key: str, given: Mapping[str, Any]) -> str:
-    """The environment goes first (settings.py); a section may stand there whole, as JSON."""
-    for variable in (f"{_PREFIX}{section}__{key}", f"{_PREFIX}{section}"):
-        name = next((name for name in os.environ if name.upper() == variable.upper()), None)
-        if name is not None and (name.upper().endswith(f"__{key.upper()}") or _holds(name, key)):
+    """The environment goes first (settings.py): key by key, table by table, or a section whole, as JSON."""
+    one, whole = f"{ENV_PREFIX}{section}__{key}".upper(), f"{ENV_PREFIX}{section}".upper()
+    for name in sorted(os.environ):
+        if name.upper() == one or name.upper().startswith(f"{one}__"):
+            return name
+    for name in os.environ:
+        if name.upper() == whole and _holds(name, key):
             return name
     return "file" if key in given else "default"
 
@@ -98,7 +99,6 @@ def _toml(value: Any) -> str:
 
 
 def _string(text: str) -> str:
-    """A basic string (TOML 1.0); JSON escapes the same but for DEL. Names and passwords in addresses go."""
-    hidden = _USER_AND_PASSWORD.sub(f"{HIDDEN}@", text)
-    readable = hidden.encode("utf-8", "backslashreplace").decode("utf-8")
+    """A basic string (TOML 1.0); JSON escapes the same but for DEL. What looks like a secret goes."""
+    readable = _REDACTOR.text(text).encode("utf-8", "backslashreplace").decode("utf-8")
     return json.dumps(readable, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -6,6 +6,7 @@ time of its own: the journal keeps both, and would show them twice.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import os
@@ -47,16 +48,27 @@ def under_journald(environ: Mapping[str, str], descriptor: int) -> bool:
 
 def configure(settings: Log, server: Server | None = None) -> None:
     """Set structlog up for the whole process; ``server`` has the secrets that no line may show."""
+    stream = sys.stderr
     structlog.configure(
         processors=_processors(wants_console(settings), into_journal(), Redactor(server)),
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, settings.level.upper())),
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        logger_factory=lambda *_names: _Lines(stream),
         cache_logger_on_first_use=False,
     )
     logging.basicConfig(level=logging.WARNING, handlers=[_Foreign()], force=True)
     logging.captureWarnings(True)
     # its emitters report their own stopping as an error; that they live is watched by intake itself
     logging.getLogger("watchdog").setLevel(logging.CRITICAL)
+
+
+class _Lines(structlog.WriteLogger):
+    """A line that can't be written (a full disk, a reader that went away) is lost; delivery goes on."""
+
+    def msg(self, message: str) -> None:
+        with contextlib.suppress(OSError):
+            super().msg(message)
+
+    log = debug = info = warning = error = critical = msg
 
 
 def into_journal() -> bool:

@@ -28,7 +28,7 @@ TOLD = (events.FileFailed, events.FileRefused, events.QueueHeld, events.QueueRel
 WAITING = 100
 """Notifications that wait for their turn at most; more are dropped, and that is logged."""
 STOP_SECONDS = 3.0
-"""What is left of the notifications has so long when the daemon is stopped."""
+"""What is left of the notifications has so long at a stop of the daemon, and at a reload."""
 POLL_SECONDS = 0.05
 _STDERR_BYTES = 4096
 _NEVER = threading.Event()
@@ -66,13 +66,24 @@ class Notifier(Service):
         self._waiting: queue.Queue[tuple[str, bytes]] = queue.Queue(WAITING)
         self._dropped = 0
         self._end_by = math.inf
+        self._over = "the configuration was read again"
+        self._may_finish = False
 
     def __call__(self, event: Event) -> None:
         """Take note of the event, on whatever thread it happens."""
         if isinstance(event, TOLD):
             self._put(event)
-        elif isinstance(event, events.DaemonStopping) and event.reason != "idle":
-            self._end_by = self._clock.monotonic() + STOP_SECONDS
+        elif isinstance(event, events.DaemonStopping):
+            self._over = "the daemon was stopped"
+            self._may_finish = event.reason == "idle"
+            if not self._may_finish:
+                self._end_by = self._clock.monotonic() + STOP_SECONDS
+
+    def stop(self) -> None:
+        """Without a word of a stop before, it is a reload: delivery waits until this has ended."""
+        if not self._may_finish:
+            self._end_by = min(self._end_by, self._clock.monotonic() + STOP_SECONDS)
+        super().stop()
 
     def _put(self, event: Event) -> None:
         text = json.dumps(document(event, self._clock.now(), self._redactor), ensure_ascii=False)
@@ -114,7 +125,7 @@ class Notifier(Service):
     def _run(self, text: bytes) -> None:
         """Raises CommandFailed."""
         if self._clock.monotonic() >= self._end_by:
-            raise CommandFailed("the daemon was stopped")
+            raise CommandFailed(self._over)
         with _started(self._settings.command, text) as (process, said):
             self._wait(process, said)
             if process.returncode != 0:
@@ -127,7 +138,7 @@ class Notifier(Service):
         while process.poll() is None:
             now = self._clock.monotonic()
             if now >= self._end_by:
-                raise CommandFailed("it was still running when the daemon was stopped")
+                raise CommandFailed(f"it was still running when {self._over}")
             if now >= limit:
                 raise CommandFailed(f"it was killed after {self._settings.timeout_seconds:g} s")
             said.listen()

@@ -22,11 +22,12 @@ SHORTEST = 6
 """A shorter secret is not looked for by itself: hiding it would garble every text."""
 _LARGEST = 64 * 1024
 
-# Authorization's value by RFC 9110, 11.4; the user's part of an address by RFC 3986, 3.2.1
+# Authorization's value by RFC 9110, 11.4; the user's part of an address by RFC 3986, 3.2.1, but up to the
+# last '@', as httpx and curl take a password that has one
 _PATTERNS = (
     (re.compile(r"(?i)\b(bearer)\s+[^\s\"',;}\]]+"), rf"\1 {HIDDEN}"),
     (re.compile(r"(?i)(authorization[\"']?\s*[:=]\s*[\"']?\w+)\s+[^\s\"',;}\]]+"), rf"\1 {HIDDEN}"),
-    (re.compile(r"(?i)\b([a-z][a-z0-9+.-]*://)[^/\s@\"']+@"), rf"\1{HIDDEN}@"),
+    (re.compile(r"(?i)\b([a-z][a-z0-9+.-]*://)[^/\s\"']+@"), rf"\1{HIDDEN}@"),
     (
         re.compile(r"(?i)((?:token|password|secret)[\"']?\s*[=:]\s*[\"']?)[^\s\"'&,;}\]]+"),
         rf"\1{HIDDEN}",
@@ -69,7 +70,7 @@ class Redactor:
             try:
                 changed = os.stat(file).st_mtime_ns
                 if changed != known:
-                    with open(file, encoding="utf-8", errors="replace") as opened:
+                    with open(file, encoding="utf-8-sig", errors="replace") as opened:
                         self._learn([opened.read(_LARGEST)])
                     self._files[file] = changed
             except OSError:

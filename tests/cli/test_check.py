@@ -61,13 +61,25 @@ def test_secrets_are_hidden(tmp_path: Path) -> None:
     assert tomllib.loads(text)["server"]["token"] == "***"
 
 
+def test_password_with_an_at_sign_is_hidden_whole(tmp_path: Path) -> None:
+    """All before the last '@' is user and password; what looks like a secret goes elsewhere, too."""
+    text = CONFIG.replace("pa55word@", "pa55@word@")
+    text += '[notify]\ncommand = ["/usr/bin/curl", "-H", "Authorization: Bearer h00k-s3cret"]\n'
+    _, text = shown(tmp_path, text)
+    assert 'proxy = "http://***@proxy.example.org:3128"' in text
+    assert "h00k-s3cret" not in text
+
+
 def test_each_setting_names_its_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the environment changes is told with the variable's name, section by section or key by key."""
     monkeypatch.setenv("OMRWATCHD_UPLOAD__CONCURRENCY", "2")
     monkeypatch.setenv("OMRWATCHD_SPLIT", '{"max_sheets": 500}')
-    _, text = shown(tmp_path)
+    monkeypatch.setenv("OMRWATCHD_SERVER__LOGIN__USERNAME", "scanner")
+    config = CONFIG.replace('token = "t0p-s3cret"', 'login = {path = "/login", password_file = "/srv/p"}')
+    _, text = shown(tmp_path, config)
     lines = {line.split(" = ")[0]: line for line in text.splitlines() if " = " in line}
     assert lines["concurrency"].endswith("# OMRWATCHD_UPLOAD__CONCURRENCY")
+    assert lines["login"].endswith("# OMRWATCHD_SERVER__LOGIN__USERNAME")
     assert lines["max_sheets"].endswith("# OMRWATCHD_SPLIT")
     assert lines["pages_per_sheet"].endswith("# default")
     assert lines["cooldown_seconds"].endswith("# file")

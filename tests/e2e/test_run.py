@@ -44,6 +44,21 @@ def test_files_that_lay_there_before_the_start_are_delivered(machine: Machine) -
     assert process.poll() == 0
 
 
+def test_delivery_goes_on_without_a_log(machine: Machine) -> None:
+    """A reader of the log that goes away, as a killed `tee`, takes no file with it."""
+    ears, mouth = os.pipe()
+    process = subprocess.Popen(machine.command("run"), stderr=mouth, stdin=subprocess.DEVNULL)
+    machine.running.append(process)
+    os.close(mouth)
+    assert os.read(ears, 4096)
+    os.close(ears)
+    write_zip(machine.drop / "scan.zip")
+    machine.await_summary(1, 20)
+    assert machine.names("done") == ["scan.zip"]
+    process.terminate()
+    process.wait(5)
+
+
 def test_growing_file_is_waited_for(machine: Machine) -> None:
     """A ZIP written in pieces, with pauses longer than one scan, is uploaded once and whole."""
     whole = write_zip(machine.folder / "whole.zip", size=400_000)

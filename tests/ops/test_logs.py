@@ -174,6 +174,24 @@ def test_elsewhere_the_lines_keep_their_time(journal: str) -> None:
         assert when.utcoffset() == timedelta(0)
 
 
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_log_that_can_not_be_written_stops_nobody(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], form: str
+) -> None:
+    """A full disk, or a reader that went away, costs lines of the log, and no thread that writes one."""
+    ears, mouth = os.pipe()
+    os.close(ears)
+    nowhere = open(mouth, "w", encoding="utf-8", buffering=1)  # noqa: SIM115 - to close it is an error, too
+    monkeypatch.setattr(sys, "stderr", nowhere)
+    logs.configure(Log.model_validate({"format": form}))
+    for _ in range(1000):
+        logs.listener()(events.FileQueued(1, "a.zip", 1, 1, 1))
+    logging.getLogger("some.library").error("no line either")
+    with contextlib.suppress(BrokenPipeError):
+        nowhere.close()
+    assert capsys.readouterr() == ("", "")
+
+
 def test_people_at_a_terminal_see_no_json(capsys: pytest.CaptureFixture[str]) -> None:
     """`auto` shows colours and words when standard error is a terminal, JSON when it is not."""
     leader, follower = pty.openpty()

@@ -181,6 +181,21 @@ def test_stop_does_not_wait_for_a_command_that_hangs(tmp_path: Path) -> None:
     ]
 
 
+def test_reload_does_not_wait_for_a_command_that_hangs(tmp_path: Path) -> None:
+    """Attendants that leave without a word of a stop have three seconds, too: delivery waits for them."""
+    with notifying(tmp_path, "echo $$ > pid; exec sleep 600", timeout_seconds=600) as desk:
+        desk.hooks(FAILED)
+        pid = int(until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text().strip()))
+        desk.hooks(FAILED)
+        began = time.monotonic()
+    assert time.monotonic() - began < 3
+    assert not is_running(pid)
+    assert [each.reason for each in desk.seen(events.NotifyFailed)] == [
+        "it was still running when the configuration was read again",
+        "the configuration was read again",
+    ]
+
+
 def test_nothing_is_left_behind(tmp_path: Path) -> None:
     """Neither descriptors nor threads are left after many notifications."""
     with notifying(tmp_path, "cat >> told.jsonl") as desk:
@@ -204,6 +219,11 @@ def test_nothing_is_left_behind(tmp_path: Path) -> None:
         ('silence_window = ["08:00", "08:00"]', "notify.silence_window: must be two different times of day"),
         ('silence_window = ["8", "18:00"]', "must be a time of day such as 08:00"),
         ("timeout_seconds = 0", "notify.timeout_seconds"),
+        (
+            'silence_minutes = 600\nsilence_window = ["08:00", "18:00"]',
+            "notify: silence_minutes must be less than the 600 minutes of silence_window",
+        ),
+        ('silence_minutes = 300\nsilence_window = ["22:00", "02:00"]', "less than the 240 minutes"),
     ],
 )
 def test_wrong_settings_are_one_sentence(tmp_path: Path, line: str, words: str) -> None:

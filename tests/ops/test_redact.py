@@ -19,6 +19,7 @@ ADDRESS = "https://omr.example.org/api"
         "authorization: bearer t0p-s3cret",
         "Proxy-Authorization: Basic t0p-s3cret",
         "https://scanner:t0p-s3cret@proxy.example.org:3128 refused",
+        "https://scanner:first@t0p-s3cret@proxy.example.org:3128 refused",
         '{"token": "t0p-s3cret"}',
         "GET /api?access_token=t0p-s3cret&x=1",
         "password='t0p-s3cret'",
@@ -57,6 +58,13 @@ def test_token_files_are_known_before_and_after_they_change(tmp_path: Path) -> N
     assert redactor.text("sent second-token after first-token") == "sent *** after ***"
     file.unlink()
     assert redactor.text("sent second-token after first-token") == "sent *** after ***"
+
+
+def test_byte_order_mark_is_no_part_of_a_token(tmp_path: Path) -> None:
+    """A token's file that an editor began with one: the token is what is hidden, not both together."""
+    (tmp_path / "token").write_bytes(b"\xef\xbb\xbffirst-token\r\n")
+    redactor = Redactor(Server.model_validate({"base_url": ADDRESS, "token_file": tmp_path / "token"}))
+    assert redactor.text("sent first-token") == "sent ***"
 
 
 def test_passwords_of_a_login_and_of_a_proxy_are_known(tmp_path: Path) -> None:
