@@ -366,6 +366,11 @@ class Store:
             )
             return [*filed, *stays]
 
+    def cancelled_meanwhile(self) -> list[Job]:
+        """Jobs that an operator cancelled under way, and that went back to the queue before it was heard."""
+        with self._reader.begin() as connection:
+            return read_jobs(connection, jobs.c.status == Status.PENDING, jobs.c.cancel_requested)
+
     def cancel_requested(self, job_id: int) -> bool:
         with self._reader.begin() as connection:
             return bool(
