@@ -112,4 +112,4 @@ class Closing:
                 reason = f"{error.filename or 'the summary log'}: {error.strerror or error}"
                 self._announce(events.SummaryDelayed(reason))
                 return
-            self._store.note(job.id, summary_at=self._clock.now())
+            self._store.summarised(job)

@@ -69,8 +69,9 @@ class ProcessingGate:
         """
         if not self._settings.start_path:
             return None
-        path = self._settings.start_path.replace("{batch_id}", quote(batch_id, safe=""))
-        headers = [("Content-Length", "0"), ("Idempotency-Key", f"omrwatchd-start-{batch_id}"[:250])]
+        spelt = quote(batch_id, safe="")  # in ASCII, which both a path and a header need
+        path = self._settings.start_path.replace("{batch_id}", spelt)
+        headers = [("Content-Length", "0"), ("Idempotency-Key", f"omrwatchd-start-{spelt}"[:250])]
         answer = self._request("POST", path, headers)
         if isinstance(answer, Wait):
             return answer

@@ -34,6 +34,9 @@ _SMALL_BYTES = 4096
 _KERNEL_SECONDS = 1.0
 """How long a send may block without being able to see an answer that comes meanwhile."""
 _BLOCK_BYTES = 256 * 1024
+_READS_OF_AN_ANSWER = 10
+"""How many read timeouts a whole answer may take: some servers send spaces to keep a proxy patient."""
+_INTERIM = b"HTTP/1.1 1"
 _EARLY = "the server answered before it had the whole body"
 
 
@@ -102,15 +105,23 @@ class WatchedStream(httpcore.NetworkStream):
         self._sock: socket.socket = inner.get_extra_info("socket")
         self._is_tls = isinstance(self._sock, ssl.SSLSocket)
         self._early = b""
+        self._answered = False
+        self._answer_until: float | None = None
         self._looked_at = 0.0
         self._block: memoryview | None = None
         self._kernel_waits: float | None = None
         self._handle = handle or sockets.add(self._sock)
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        """``timeout`` (seconds) is for each step; an answer that comes in drops for ever is ended as well."""
         if self._early:
             data, self._early = self._early[:max_bytes], self._early[max_bytes:]
             return data
+        if timeout is not None:
+            now = time.monotonic()
+            self._answer_until = self._answer_until or now + _READS_OF_AN_ANSWER * timeout
+            if now >= self._answer_until:
+                raise httpcore.ReadTimeout("the answer does not end")
         return self._inner.read(max_bytes, timeout)
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
@@ -120,6 +131,7 @@ class WatchedStream(httpcore.NetworkStream):
         passes through.
         """
         owed = self._handover.take(buffer)
+        self._answer_until = None
         if buffer:  # an end of the body that has no bytes is written as well
             self._handover.taken = False
         if self._answer_is_there(always=len(buffer) < _SMALL_BYTES):
@@ -207,7 +219,7 @@ class WatchedStream(httpcore.NetworkStream):
 
     def _answer_is_there(self, *, always: bool) -> bool:
         """Whether response bytes have come; over TLS a readable socket may be a session ticket alone."""
-        if self._early:
+        if self._answered:
             return True
         now = time.monotonic()
         if self._nested or (not always and now - self._looked_at < _LOOK_SECONDS):
@@ -218,12 +230,15 @@ class WatchedStream(httpcore.NetworkStream):
     def _take_early(self) -> bool:
         try:
             self._never_block()
-            self._early = self._sock.recv(_EARLY_ANSWER_BYTES)
+            data = self._sock.recv(_EARLY_ANSWER_BYTES)
         except (BlockingIOError, ssl.SSLWantReadError):
             return False
         except OSError as error:
             raise httpcore.WriteError(str(error)) from error
-        return True  # bytes, or the end of the stream: either way no use in sending on
+        self._early += data
+        # bytes, or the end of the stream: either way no use in sending on
+        self._answered = not data or not _is_interim(self._early)
+        return self._answered
 
     def close(self) -> None:
         self._sockets.discard(self._handle)
@@ -241,6 +256,15 @@ class WatchedStream(httpcore.NetworkStream):
 
     def get_extra_info(self, info: str) -> typing.Any:
         return self._inner.get_extra_info(info)
+
+
+def _is_interim(data: bytes) -> bool:
+    """Whether no more than `100 Continue` and its like has come (RFC 9110, 15.2): the body is wanted."""
+    while data and len(data) < _EARLY_ANSWER_BYTES:
+        if data[: len(_INTERIM)] != _INTERIM[: len(data)] or data.startswith(b"HTTP/1.1 101"):
+            return False
+        data = data.partition(b"\r\n\r\n")[2]
+    return not data
 
 
 def _poll(sock: socket.socket, events: int, timeout: float | None) -> int:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TypeVar
+from urllib.parse import quote
 
 from omrwatchd import events
 from omrwatchd.clock import Clock
@@ -356,7 +357,8 @@ class PartUpload:
         self.part = self._road.ledger.final_not_sent(self.part)
 
     def _key(self, what: str) -> str:
-        return f"omrwatchd-{self.part.id}-{self.part.sessions}-{what}"
+        """For a header, which takes ASCII alone; a server may put other letters into its ids."""
+        return f"omrwatchd-{self.part.id}-{self.part.sessions}-{quote(what, safe='')}"
 
     def _announce_start(self, chunks: int, resumed: int) -> None:
         self._road.announce(

@@ -77,6 +77,7 @@ class Worker(Service):
     def run(self) -> None:
         self._store.release_abandoned(self._row.id)
         while not self.stopping:
+            self._heed_late_cancels()
             self._tools.closing.settle_accounts()
             if (seconds := self._delay()) > 0:
                 self._rest(seconds)
@@ -85,6 +86,11 @@ class Worker(Service):
             else:
                 self._idle()
         self._show(WorkerState.STOPPED)
+
+    def _heed_late_cancels(self) -> None:
+        """Their turn may be hours away, while the queue is held, paused, or their drop folder is away."""
+        for job in self._store.cancelled_meanwhile():
+            self._tools.closing.cancel(job)
 
     def _away_watches(self) -> list[str]:
         """Those whose drop folders are away: their files are not gone."""

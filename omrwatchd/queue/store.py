@@ -374,12 +374,27 @@ class Store:
         self.note(job_id, filed_at=self._clock.now())
 
     def filed(self, job: Job, path: bytes) -> None:
-        """The file is at ``path`` now; a delivered job is completed by it, in the same transaction."""
+        """The file is at ``path`` now; a delivered job is completed by it, in the same transaction.
+
+        One that an operator has queued again meanwhile goes on from there: it is filed when it ends anew.
+        """
         columns = {"path": path, "filed_at": self._clock.now(), "filing_problem": None}
-        if job.status in FINAL:
-            self.note(job.id, **columns)
-        else:
+        if job.status not in FINAL:
             self.move(job.id, job.status, Status.COMPLETED, **columns)
+        elif not self._note_ended(job, **columns):
+            self.note(job.id, path=path, filing_target=None)
+
+    def summarised(self, job: Job) -> None:
+        """Its line is in the summary log; should it be queued again meanwhile, its next end gets its own."""
+        self._note_ended(job, summary_at=self._clock.now())
+
+    def _note_ended(self, job: Job, **columns: Any) -> bool:
+        """Set columns of a job that has ended, if it still is the end that ``job`` tells of."""
+        with self._writer.begin() as connection:
+            done = connection.execute(
+                update(jobs).where(jobs.c.id == job.id, jobs.c.status == job.status).values(**columns)
+            )
+        return bool(done.rowcount == 1)
 
     def unsummarised(self) -> list[Job]:
         """Ended jobs whose line in the summary log is owed: filed, or to stay where they are."""
@@ -392,6 +407,11 @@ class Store:
                 jobs.c.summary_at.is_(None),
             )
             return [*filed, *stays]
+
+    def cancelled_meanwhile(self) -> list[Job]:
+        """Jobs that an operator cancelled under way, and that went back to the queue before it was heard."""
+        with self._reader.begin() as connection:
+            return read_jobs(connection, jobs.c.status == Status.PENDING, jobs.c.cancel_requested)
 
     def cancel_requested(self, job_id: int) -> bool:
         with self._reader.begin() as connection:

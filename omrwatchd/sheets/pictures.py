@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import stat
@@ -13,6 +14,8 @@ from omrwatchd.sheets.entry import is_picture
 from omrwatchd.sheets.source import Piece, SourceChanged, read_across
 
 _READ_BYTES = 1024 * 1024
+_ANOTHER_OR_GONE = frozenset({errno.ENOENT, errno.ELOOP, errno.ENXIO})
+"""What opening says of a name that is gone, a link by now, or a socket."""
 _NOT_SCANS = (b".", b"@", b"__")
 """Beginnings of folders that desktop and storage systems leave behind."""
 
@@ -83,11 +86,14 @@ class PictureSet:
 
         Raises:
             SourceChanged: it is another one by now, or gone.
+            OSError: it can't be read; of a share that went away nothing is known but that.
         """
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         try:
             descriptor = os.open(picture.name, flags, dir_fd=self._descriptor)
         except OSError as error:
+            if error.errno not in _ANOTHER_OR_GONE:
+                raise
             raise SourceChanged("a picture can't be read any more") from error
         now = os.fstat(descriptor)
         if (now.st_size, now.st_mtime_ns) != (picture.size, picture.mtime_ns):

@@ -115,6 +115,29 @@ def test_stop_while_it_is_paused(receiver: Receiver, open_station: OpenStation) 
     assert not receiver.batches
 
 
+@pytest.mark.parametrize("then", ["paused", "held"])
+def test_cancel_that_the_end_of_an_upload_overtook(
+    receiver: Receiver, open_station: OpenStation, then: str
+) -> None:
+    """It was said while the file was under way and came back to the queue: it is heeded without a turn."""
+    with open_station(start=False) as station, operator(station) as control:
+        job, other = station.drop(), station.drop("other.zip", sheets=4)
+        station.store.claim(station.worker._row.id)
+        control.cancel(job.id)
+        if then == "paused":
+            control.pause(True)
+            station.worker.start()
+        else:
+            station.store.give_back(station.job(job), attempted=False)
+            receiver.add_fault(Fault(match="upload", action="status", status=530, times=-1))
+            control.prioritise(other.id)
+            station.worker.start()
+            until(lambda: station.tools_row().state is WorkerState.HELD)
+        until(lambda: station.job(job).status is Status.ABORTED, 1.0, what="the cancel")
+        station.ends(job, Status.ABORTED)
+    assert not receiver.batches
+
+
 def test_stop_while_a_delivered_file_can_not_be_filed(receiver: Receiver, open_station: OpenStation) -> None:
     """It is delivered, and filed after the next start."""
     with open_station(start=False) as station:

@@ -91,6 +91,17 @@ def test_senseless_success_for_a_middle_chunk_leaves_no_hole(
     assert job.attempts == 1
 
 
+def test_ids_may_hold_any_letters(receiver: Receiver, open_station: OpenStation) -> None:
+    """Beyond ASCII they fit no header: sent back in the form and the path, they end no daemon."""
+    receiver.add_fault(Fault(match="chunk", chunk_index=0, action="body", body='{"upload_id": "Prüfung 7"}'))
+    receiver.add_fault(Fault(match="chunk", chunk_index=3, action="body", body='{"batch_id": "Bündel 7"}'))
+    receiver.add_fault(Fault(match="start", action="body", body="{}"))
+    with open_station(processing={"start_path": "/processing/{batch_id}/start"}) as station:
+        job = station.ends(station.drop(size=3 * MIB), Status.COMPLETED)
+    assert job.batch_ids == ("Bündel 7",)
+    assert len(station.announced(events.UploadRestarted)) == 1  # the receiver knows no such upload
+
+
 @pytest.mark.parametrize("status", [502, 504, 520, 524])
 def test_pause_that_a_gateway_asks_for_makes_no_second_batch(
     receiver: Receiver, open_station: OpenStation, status: int

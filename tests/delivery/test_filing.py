@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import json
 import os
 import shutil
 import subprocess
@@ -13,12 +14,14 @@ import pytest
 
 from omrwatchd import events
 from omrwatchd.clock import SystemClock
-from omrwatchd.delivery import moving
+from omrwatchd.delivery import filing, moving
+from omrwatchd.delivery.summary import SummaryLog
 from omrwatchd.lifecycle import nobody_listens
-from omrwatchd.model import Status
+from omrwatchd.model import Job, Status
 from omrwatchd.queue.views import Views
 from omrwatchd.receiver import Fault, Receiver
 from tests.delivery.conftest import OpenStation, Station
+from tests.delivery.test_operators import operator
 from tests.waiting import until
 from tests.zips import sha256
 
@@ -100,6 +103,47 @@ def test_file_replaced_after_delivery_is_not_moved(receiver: Receiver, open_stat
         replacement.rename(station.folder / "drop" / "scan.zip")
         station.ends(job, Status.COMPLETED)
         assert (station.folder / "drop" / "scan.zip").read_bytes() == b"another exam"
+
+
+def test_file_that_is_queued_again_while_it_is_filed(
+    receiver: Receiver, open_station: OpenStation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A copy to failed/ takes a while; what is retried meanwhile is delivered from there, with one line."""
+    receiver.add_fault(Fault(match="upload", action="status", status=422, message="Not yet"))
+    with open_station() as station, operator(station) as control:
+        real, retried = filing.move, []
+
+        def slowly(source: bytes, target: bytes, sign: moving.Sign) -> None:
+            if not retried:
+                retried.append(control.retry(job.id))
+            real(source, target, sign)
+
+        monkeypatch.setattr(filing, "move", slowly)
+        job = station.drop()
+        job = station.ends(job, Status.COMPLETED)
+        assert job.path == os.fsencode(station.folder / "done" / "scan.zip")
+        assert os.listdir(station.folder / "failed") == []
+        lines = [json.loads(line) for line in (station.folder / "summary.jsonl").read_text().splitlines()]
+        assert [line["status"] for line in lines] == ["completed"]
+
+
+def test_file_that_is_queued_again_while_it_is_summed_up(
+    receiver: Receiver, open_station: OpenStation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its first end has its line, and so has the second."""
+    receiver.add_fault(Fault(match="upload", action="status", status=422, message="Not yet"))
+    with open_station() as station, operator(station) as control:
+        real, retried = SummaryLog.write, []
+
+        def slowly(self: SummaryLog, ended: Job) -> None:
+            real(self, ended)
+            if not retried:
+                retried.append(control.retry(ended.id))
+
+        monkeypatch.setattr(SummaryLog, "write", slowly)
+        station.ends(station.drop(), Status.COMPLETED)
+        lines = [json.loads(line) for line in (station.folder / "summary.jsonl").read_text().splitlines()]
+        assert [line["status"] for line in lines] == ["error", "completed"]
 
 
 def test_summary_line_is_written_once(receiver: Receiver, open_station: OpenStation) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from omrwatchd.intake.scan import scan_folders
 from omrwatchd.model import Job, Status
 from omrwatchd.receiver import Fault, Receiver
 from omrwatchd.settings import MIB
+from omrwatchd.sheets.pictures import Picture, PictureSet
 from tests.delivery.conftest import OpenStation, Station
 from tests.delivery.test_filing import small_disk  # noqa: F401 - a fixture
 from tests.pictures import write_pictures
@@ -86,6 +88,36 @@ def test_folder_that_changed_while_it_waited_is_not_sent(
         station.await_event(events.SourceChanged)
         until(lambda: job.path not in station.store.open_paths())
     assert receiver.batches == []
+
+
+def test_share_that_fails_between_two_batches_of_a_folder_costs_an_attempt_at_most(
+    receiver: Receiver, open_station: OpenStation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What can't be read for a moment was not changed: the batches that are missing follow."""
+    failed: list[bytes] = []
+    real, real_open = PictureSet.open, os.open
+
+    def once(self: PictureSet, picture: Picture) -> int:
+        if receiver.batches and not failed:
+            failed.append(picture.name)
+            monkeypatch.setattr(os, "open", broken)
+        return real(self, picture)
+
+    def broken(path: bytes, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
+        if dir_fd is None:
+            return real_open(path, flags, mode)
+        monkeypatch.undo()
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with open_station(start=False, watch=IMAGES) as station:
+        job = drop(station, size=900_000)
+        before = contents(station.folder / "drop" / "room")
+        monkeypatch.setattr(PictureSet, "open", once)
+        station.worker.start()
+        job = station.ends(job, Status.COMPLETED)
+        assert arrived(receiver) == before
+    assert failed
+    assert job.attempts == 2
 
 
 def test_taken_folder_name_is_never_overwritten(receiver: Receiver, open_station: OpenStation) -> None:

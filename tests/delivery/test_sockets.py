@@ -265,6 +265,80 @@ def test_server_that_takes_nothing_is_a_stall(tmp_path: Path, certificate: Path,
     peer.close()
 
 
+@pytest.mark.parametrize("kind", ["http", "https"])
+@pytest.mark.parametrize(
+    "interim", [b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 103 Early Hints\r\nLink: <a>\r\n"]
+)
+def test_interim_answer_is_no_answer(file: Path, certificate: Path, kind: str, interim: bytes) -> None:
+    """A server that says `100 Continue` unasked waits for the body: it gets all of it."""
+    said = threading.Event()
+
+    def serve(connection: socket.socket) -> None:
+        headers, _, body = read_headers(connection).partition(b"\r\n\r\n")
+        connection.sendall(interim)
+        said.set()
+        length = int(headers.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
+        while len(body) < length:
+            body += connection.recv(length - len(body)) or fail()
+        peer.received.append(body)
+        connection.sendall(b"" if interim.endswith(b"\r\n\r\n") else b"\r\n")
+        connection.sendall(ANSWER)
+
+    class Patient(FileSource):
+        def pieces(self, offset: int, length: int) -> Iterator[bytes | FileRange]:
+            """The second block waits until the first one's reaction is there."""
+            if offset:
+                assert said.wait(10)
+            yield from super().pieces(offset, length)
+
+    peer = Peer()
+    peer._serve = over_tls(certificate, serve) if kind == "https" else serve
+    descriptor = os.open(file, os.O_RDONLY)
+    seen = os.fstat(descriptor)
+    try:
+        address = f"{kind}://127.0.0.1:{peer.port}"
+        with client_for(address, certificate, read_timeout="2") as client:
+            assert send(client, Patient(descriptor, seen.st_size, seen.st_mtime_ns)) == 200
+    finally:
+        os.close(descriptor)
+    assert peer.received == [HEAD + CONTENT + TAIL]
+    peer.close()
+
+
+@pytest.mark.parametrize(
+    ("first", "drop"),
+    [
+        (b"", b"HTTP/1.1 102 Processing\r\n\r\n"),
+        (b"HTTP/1.1 200 OK\r\n", b"X: 1\r\n"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n", b" "),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n", b"X: 1\r\n"),
+    ],
+    ids=["interim", "headers", "body", "trailers"],
+)
+def test_answer_in_drops_ends(source: FileSource, first: bytes, drop: bytes) -> None:
+    """Each byte comes in time, and the whole never: that counts as no answer."""
+    over = threading.Event()
+
+    def dripping(connection: socket.socket) -> None:
+        read_headers(connection)
+        connection.sendall(first)
+        while not over.wait(0.05):
+            connection.sendall(drop)
+
+    peer = Peer(dripping)
+    watchdog = threading.Timer(10, over.set)
+    watchdog.start()
+    with (
+        client_for(f"http://127.0.0.1:{peer.port}", read_timeout="0.1") as client,
+        pytest.raises(RequestLost) as lost,
+    ):
+        client.send("GET", "", token=None)
+    assert lost.value.how is Lost.READ_TIMEOUT
+    watchdog.cancel()
+    over.set()
+    peer.close()
+
+
 def test_unreadable_file_is_the_files_fault_not_the_connections(tmp_path: Path) -> None:
     """Where the kernel can't read, the error is an OSError of the file: no retry, no outage."""
     peer = Peer()
