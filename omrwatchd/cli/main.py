@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import gc
 import os
 import sys
@@ -375,7 +374,7 @@ def _refuse_unless_ready(settings: Settings, *, every_folder: bool) -> None:
 def _complain(problem: Problem) -> None:
     # the sentence may quote names from the file system that are no text
     words = f"omrwatchd: {problem.sentence()}".encode("utf-8", "backslashreplace").decode("utf-8")
-    print(_journal_mark() + words, file=sys.stderr)
+    output.complain(_journal_mark() + words)
 
 
 def _journal_mark() -> str:
@@ -399,8 +398,7 @@ def entry() -> NoReturn:
     except output.OutputLost as lost:
         output.discard()
         code = EXIT_FAILED
-        if lost.errno != errno.EPIPE:  # a reader that has seen enough (`| head`) needs no word
-            _complain(Problem("output_lost", f"The output can't be written: {lost.strerror}."))
+        _complain(Problem("output_lost", f"The output can't be written: {lost.strerror}."))
     sys.exit(code)
 
 
