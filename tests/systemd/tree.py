@@ -16,8 +16,11 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent.parent
 PACKAGES = (
-    "bsd-mailx,ca-certificates,curl,dbus,jq,make,msmtp-mta,procps,python3-venv,samba,smbclient,sqlite3,sudo,systemd-sysv"
-)
+    "bsd-mailx", "ca-certificates", "curl", "dbus", "jq", "make", "msmtp-mta", "procps", "python3-venv",
+    "samba", "smbclient", "sqlite3", "sudo", "systemd-sysv",
+)  # fmt: skip
+NEVER = ("nmbd", "samba-ad-dc")
+"""Services that are not started: nmbd waits for a network for ever."""
 RELEASE = "trixie"
 """Of Debian, where it runs here: its systemd (257) knows all that deploy/ uses. SUITE names another one."""
 SOURCE_ONLY = ("sdnotify",)
@@ -34,15 +37,16 @@ def cache() -> Path:
 def debian() -> Path:
     """The tree; made when it is not there yet (a minute or two)."""
     suite, mirror = _suite(), _mirror()
-    tree = cache() / f"{suite}-{_digest(PACKAGES)}"
+    tree = cache() / f"{suite}-{_digest(' '.join(PACKAGES + NEVER))}"
     if tree.is_dir():
         return tree
     unfinished = tree.with_suffix(".new")
     _remove(unfinished)
     # what debootstrap mounts is gone with the namespace, and its processes with it, however this ends
     private = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
-    make = ["debootstrap", "--variant=minbase", f"--include={PACKAGES}", suite, str(unfinished), mirror]
-    _call([*private, *make])
+    wanted = ["--variant=minbase", f"--include={','.join(PACKAGES)}"]
+    _call([*private, "debootstrap", *wanted, suite, str(unfinished), mirror])
+    _call(["systemctl", f"--root={unfinished}", "--quiet", "mask", *NEVER])
     unfinished.rename(tree)
     return tree
 
