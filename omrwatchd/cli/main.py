@@ -92,7 +92,8 @@ def check() -> None:
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print a list of objects.")] = False,
     upload: Annotated[
-        bool, typer.Option("--upload", help="Send the server as much as a chunk, to find a proxy's limits.")
+        bool,
+        typer.Option("--upload", help="Send requests as large as an upload's, to find a proxy's limits."),
     ] = False,
     user: Annotated[
         str, typer.Option(metavar="NAME", help="As root: look with the rights of this user.")

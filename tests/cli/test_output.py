@@ -31,7 +31,9 @@ def config(tmp_path: Path) -> Path:
     return file
 
 
-def in_shell(config: Path, words: str, redirection: str, shell: str = "sh") -> subprocess.CompletedProcess[str]:
+def in_shell(
+    config: Path, words: str, redirection: str, shell: str = "sh"
+) -> subprocess.CompletedProcess[str]:
     line = f'"$@" {words} {redirection}'
     program = [sys.executable, "-m", "omrwatchd", "--config", str(config)]
     return subprocess.run(
