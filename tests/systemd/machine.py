@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import subprocess
 import time
 from collections.abc import Iterator
@@ -19,6 +20,9 @@ ENVIRONMENT = {
     "HOME": "/root",
 }
 """Of root's shell there; nothing of this machine's."""
+
+
+ADMIN, SOURCES = "admin", "/home/admin/omrwatchd"
 
 
 class Machine:
@@ -54,6 +58,20 @@ class Machine:
                 f"{command} ended with {done.returncode}:\n{done.stdout}{done.stderr}\n{told}"
             )
         return done.stdout
+
+    def as_admin(self, command: str, timeout: float = 120) -> str:
+        """The same by somebody who may sudo, in a folder with the sources and the wheels."""
+        quoted = shlex.quote(f"cd {SOURCES} && {command}")
+        return self.run(f"runuser -u {ADMIN} -- bash -o pipefail -c {quoted}", timeout)
+
+    def add_admin(self) -> None:
+        """Make that user; pip finds its packages in the wheels, for there is no network."""
+        self.run(f"useradd --create-home --groups sudo {ADMIN} && mkdir {SOURCES}")
+        self.write("/etc/sudoers.d/admin", f"{ADMIN} ALL=(ALL) NOPASSWD: ALL\n")
+        self.write("/etc/pip.conf", "[global]\nno-index = true\nfind-links = /wheels\n")
+        needed = "Makefile README.md LICENSE pyproject.toml config.example.toml deploy docs omrwatchd"
+        self.run(f"cd /source && cp -R {needed} {SOURCES} && ln -s /wheels {SOURCES}/wheels")
+        self.run(f"chown -R {ADMIN}: {SOURCES}")
 
     def write(self, path: str, text: str) -> None:
         """Into a file that stays the same, with its owner and rights; a new one is root's."""
