@@ -58,7 +58,7 @@ def spans(text: str) -> Iterator[str]:
 
 
 def indented(text: str) -> Iterator[str]:
-    """Each command in an indented block."""
+    """Each command in an indented block, but the list of our own and the map of the house."""
     for line in _INDENTED.findall(_BLOCK.sub("", text)):
-        if _PROGRAM.match(line) and not line.startswith("omrwatchd "):
+        if _PROGRAM.match(line) and not line.startswith("omrwatchd"):
             yield line

@@ -65,5 +65,5 @@ def test_readme_leads_from_the_sources_to_a_delivered_file(machine: Machine, tmp
     done = machine.root / "srv/scans/done/readme.zip"
     until(done.exists, 60, "readme.zip in done/")
     assert sha256(done) == sha256(file)
-    assert "readme.zip" in machine.as_admin("sudo omrwatchd summary")
+    until(lambda: "1 delivered" in machine.as_admin("sudo omrwatchd summary"), 30, "its line in the summary")
     machine.as_admin("sudo make uninstall")

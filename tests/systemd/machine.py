@@ -22,7 +22,7 @@ ENVIRONMENT = {
 """Of root's shell there; nothing of this machine's."""
 
 
-ADMIN, SOURCES = "admin", "/home/admin/omrwatchd"
+NAME, ADMIN, SOURCES = "scan1", "admin", "/home/admin/omrwatchd"
 
 
 class Machine:
@@ -64,8 +64,9 @@ class Machine:
         quoted = shlex.quote(f"cd {SOURCES} && {command}")
         return self.run(f"runuser -u {ADMIN} -- bash -o pipefail -c {quoted}", timeout)
 
-    def add_admin(self) -> None:
-        """Make that user; pip finds its packages in the wheels, for there is no network."""
+    def settle_in(self) -> None:
+        """Its name, and that user; pip finds its packages in the wheels, for there is no network."""
+        self.run(f"hostname {NAME} && echo 127.0.1.1 {NAME} >>/etc/hosts")
         self.run(f"useradd --create-home --groups sudo {ADMIN} && mkdir {SOURCES}")
         self.write("/etc/sudoers.d/admin", f"{ADMIN} ALL=(ALL) NOPASSWD: ALL\n")
         self.write("/etc/pip.conf", "[global]\nno-index = true\nfind-links = /wheels\n")
@@ -94,7 +95,7 @@ def booted(tree: Path, log: Path, **binds: Path) -> Iterator[Machine]:
     command = [
         "setpriv", "--pdeathsig", "TERM",
         "systemd-nspawn", "--quiet", "--settings=no", f"--directory={tree}", "--volatile=overlay", "--boot",
-        "--machine=omrwatchd-test", "--hostname=scan1", "--register=no", "--keep-unit", "--private-network",
+        "--machine=omrwatchd-test", f"--hostname={NAME}", "--register=no", "--keep-unit", "--private-network",
         "--console=pipe", *shares,
     ]  # fmt: skip
     with log.open("wb") as output:
