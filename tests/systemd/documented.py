@@ -227,6 +227,23 @@ def test_lines_with_sudo_work_for_an_admin(machine: Machine) -> None:
         assert ", 0 failed" in told, told
 
 
+def test_commands_are_about_the_service(station: Station, machine: Machine) -> None:
+    """Typed with sudo, with the daemon or without, they see and steer its queue, and spoil no rights in it."""
+    for state in ("start", "stop"):
+        machine.run(f"systemctl {state} omrwatchd")
+        assert "token.zip" in machine.as_admin("sudo omrwatchd status")
+        machine.as_admin("sudo omrwatchd pause")
+        if state == "start":
+            station.await_status("paused by an operator")
+        machine.as_admin("sudo omrwatchd resume")
+        owners = machine.run("stat -c '%U %a %n' /var/lib/omrwatchd/*").splitlines()
+        assert all(line.startswith("omrwatchd 6") for line in owners), owners
+    machine.run("systemctl start omrwatchd")
+    told = machine.try_("runuser -u admin -- omrwatchd status")
+    assert (told.returncode, told.stdout, told.stderr.count("\n")) == (2, "", 1)
+    assert machine.try_("ls /root/.local/state").returncode == 2
+
+
 # sharing
 
 
