@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Callable, Iterator
+from email.header import decode_header, make_header
 from pathlib import Path
 
 import pytest
@@ -228,7 +229,7 @@ def test_lines_with_sudo_work_for_an_admin(machine: Machine) -> None:
 
 
 def test_commands_are_about_the_service(station: Station, machine: Machine) -> None:
-    """Typed with sudo, with the daemon or without, they see and steer its queue, and spoil no rights in it."""
+    """Typed with sudo, with the daemon or without, they see and steer its queue, and spoil no rights."""
     for state in ("start", "stop"):
         machine.run(f"systemctl {state} omrwatchd")
         assert "token.zip" in machine.as_admin("sudo omrwatchd status")
@@ -301,27 +302,28 @@ def test_mail_comes_from_inside_the_sandbox(station: Station, machine: Machine) 
     machine.run(f"chmod 0755 {place}")
     machine.as_admin(_line("echo "))
     subjects = until(lambda: _subjects(machine), 30, "the mail")
-    assert subjects == ["omrwatchd on test: queue_held try"]
+    assert subjects == ["omrwatchd on test: queue_held try"], subjects
 
     settings = (machine.root / CONFIG.lstrip("/")).read_text()
     machine.write(CONFIG, settings + block("toml", "[notify]") + block("toml", "[metrics]"))
     machine.run("systemctl reload omrwatchd")
     until(lambda: station.events("config_reloaded", began), 30, "the reload")
-    refuse(machine, "mail.zip")
+    refuse(machine, "Prüfung 1.zip")
     until(lambda: len(_subjects(machine)) > 1, 30, "the second mail")
-    assert _subjects(machine)[1:] == ["omrwatchd on scan1: file_refused mail.zip"]
-    assert '"code": "no_sheets"' in machine.run("journalctl -q -u mail -o cat")
+    assert _subjects(machine)[1:] == ["omrwatchd on scan1: file_refused Prüfung 1.zip"]
+    assert "code: no_sheets\n" in machine.run("journalctl -q -u mail -o cat")
     assert station.events("notify_failed", began) == []
     [address] = re.findall(r"`(http://127\.0\.0\.1\S+/metrics)` answers", TEXT)
     served = machine.run(f"curl --silent --fail {address}")
     assert 'omrwatchd_files_failed_total{code="no_sheets"} 1.0' in served
     station.configure()
-    machine.run("systemctl restart omrwatchd; rm /srv/scans/failed/mail.zip*")
+    machine.run("systemctl restart omrwatchd; rm /srv/scans/failed/Prüfung*")
 
 
 def _subjects(machine: Machine) -> list[str]:
     told = machine.run("journalctl --sync; journalctl -q -u mail -o cat")
-    return re.findall(r"^Subject: (.*)$", told, re.MULTILINE)
+    found = re.findall(r"^Subject: (.*)$", told, re.MULTILINE)
+    return [str(make_header(decode_header(subject))) for subject in found]
 
 
 # the record and the queue
@@ -330,7 +332,7 @@ def _subjects(machine: Machine) -> list[str]:
 def test_summary_log_is_rotated(station: Station, machine: Machine, tmp_path: Path) -> None:
     """By the file of the document; the daemon, which is not told, goes on in a new one."""
     [query] = typed("jq ")
-    assert re.search(r"\tmail\.zip\tno_sheets$", machine.run(query), re.MULTILINE)
+    assert re.search(r"\tPrüfung 1\.zip\tno_sheets$", machine.run(query), re.MULTILINE)
     [place] = re.findall(r"`(/etc/logrotate\.d/\w+)`", section(OPERATIONS, "## The summary log"))
     machine.write(place, block("text", "/var/lib/omrwatchd/summary.jsonl {"))
     before = machine.run("cat /var/lib/omrwatchd/summary.jsonl")

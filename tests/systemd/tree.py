@@ -16,7 +16,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent.parent
 PACKAGES = (
-    "bsd-mailx", "ca-certificates", "curl", "dbus", "jq", "logrotate", "make", "msmtp-mta", "procps",
+    "ca-certificates", "curl", "dbus", "jq", "logrotate", "make", "msmtp-mta", "procps",
     "python3-venv", "samba", "smbclient", "sqlite3", "sudo", "systemd-sysv",
 )  # fmt: skip
 NEVER = ("nmbd", "samba-ad-dc")
