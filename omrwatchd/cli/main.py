@@ -330,7 +330,9 @@ def demo(
 
 def _needs_extra(error: ImportError) -> NoReturn:
     raise Problem(
-        "extra_missing", f"{error.name} is not installed.", "Install it with: pip install 'omrwatchd[demo]'"
+        "extra_missing",
+        f"{error.name} is not installed: it comes with the extra `demo`.",
+        "In the folder of the sources: sudo make install EXTRAS=demo",
     ) from None
 
 

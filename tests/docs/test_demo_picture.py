@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from xml.etree import ElementTree
 
 from omrwatchd.cli.demo import scene
 from tests.docs.demo_picture import PICTURE
-from tests.docs.written import README, ROOT
+from tests.docs.written import README
 
 
 def test_picture_is_small_and_asks_nobody_for_anything() -> None:
@@ -20,6 +21,6 @@ def test_picture_is_small_and_asks_nobody_for_anything() -> None:
     assert "url(http" not in text
     shown = "".join(ElementTree.fromstring(text).itertext()).replace("\xa0", " ")
     names = re.findall(r"(\S+)\.zip", shown)
-    played = (ROOT / "omrwatchd" / "cli" / "demo" / f"{scene.__name__.rpartition('.')[2]}.py").read_text()
+    played = Path(scene.__file__).read_text(encoding="utf-8")
     assert len(names) >= 4
     assert all(f"{name}.zip" in played for name in names)
