@@ -173,5 +173,7 @@ def test_examples_in_deploy_are_those_of_the_documents() -> None:
     [cifs, _nfs] = [line.split() for line in block("text", "/etc/fstab").splitlines()[1:]]
     share, folders = ((examples / f"{name}.conf").read_text() for name in ("share", "folders"))
     assert " ".join(cifs) in share
+    # mount.cifs(8): without the 0 in front a mode is a decimal number
+    assert re.findall(r"_mode=(\d+)", " ".join(cifs)) == ["0660", "02770"]
     assert "systemctl daemon-reload && systemctl restart omrwatchd" in share
     assert "systemctl daemon-reload && systemctl restart omrwatchd" in folders
