@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .PHONY: demo test test-systemd bench lint install uninstall clean
-export DESTDIR PREFIX SYSTEM_PYTHON EXTRAS PIP_FLAGS
+export DESTDIR PREFIX SYSTEM_PYTHON EXTRAS PIP_FLAGS SUITE
 .DEFAULT_GOAL := test
 
 $(VENV)/.installed: pyproject.toml
@@ -26,11 +26,12 @@ lint: $(VENV)/.installed
 test: lint
 	$(BIN)/python -m pytest
 
-# As root, on Debian or Ubuntu: the service in a booted container. Two minutes; the first time two more, for a
-# Debian tree and wheels, which stay in ~/.cache/omrwatchd-systemd.
+# As root, on Debian or Ubuntu: the service in a booted container. Five minutes; the first time two more, for a
+# Debian tree and wheels, which stay in ~/.cache/omrwatchd-systemd. SUITE=bookworm: in an older Debian.
 test-systemd: $(VENV)/.installed
 	@$(BIN)/python -m tests.systemd.needs
-	$(BIN)/python -m pytest --numprocesses=0 --timeout=900 -x -v -s --durations=0 --durations-min=3 tests/systemd/booted.py
+	$(BIN)/python -m pytest --numprocesses=0 --timeout=900 -x -v -s --durations=0 --durations-min=3 \
+		tests/systemd/booted.py tests/systemd/documented.py tests/systemd/leaving.py
 
 # Half an hour and 8 GB of disk; the long lines need root. One of them alone: python -m benchmarks.upload --help
 bench: $(VENV)/.installed

@@ -19,6 +19,7 @@ from pydantic import (
     ConfigDict,
     Field,
     PositiveInt,
+    PrivateAttr,
     SecretStr,
     ValidationError,
     ValidationInfo,
@@ -33,6 +34,8 @@ from omrwatchd.model import Metadata, UploadType
 
 DEFAULT_FILE = Path("/etc/omrwatchd/config.toml")
 ENV_PREFIX = "OMRWATCHD_"
+SERVICE_STATE = Path("/var/lib/omrwatchd")
+"""The service's configuration, and its StateDirectory=."""
 MIB = 1024 * 1024
 PROXY_LIMIT = 104_857_600
 """Bytes; what the server's proxy takes as one whole request body (API.md, One request)."""
@@ -443,6 +446,7 @@ class Settings(BaseSettings):
     notify: Notify = Notify()
     retention: Retention = Retention()
     watch: tuple[Watch, ...] = Field(min_length=1)
+    _are_the_services: bool = PrivateAttr(False)
 
     @classmethod
     def settings_customise_sources(
@@ -457,10 +461,16 @@ class Settings(BaseSettings):
 
     @property
     def state_folder(self) -> Path:
-        """Where the queue lives: systemd's $STATE_DIRECTORY, else the user's state folder (XDG)."""
+        """Where the queue lives: systemd's $STATE_DIRECTORY, else the user's state folder (XDG).
+
+        Who types a command on a station means its service: the service's configuration leads to its queue,
+        as long as it has a folder for one.
+        """
         given = os.environ.get("STATE_DIRECTORY", "").split(":")[0]
         if given:
             return Path(given)
+        if self._are_the_services and SERVICE_STATE.is_dir():
+            return SERVICE_STATE
         state_home = os.environ.get("XDG_STATE_HOME", "")
         base = Path(state_home) if state_home.startswith("/") else Path.home() / ".local" / "state"
         return base / "omrwatchd"
@@ -553,6 +563,7 @@ def load(file: Path) -> Settings:
         ) from None
     if wrong:
         raise ConfigProblem("config_invalid", " ".join(wrong))
+    settings._are_the_services = file.absolute() == DEFAULT_FILE
     return settings
 
 

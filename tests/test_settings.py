@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
 
@@ -43,6 +44,42 @@ def test_example_names_every_setting_with_its_default(tmp_path: Path) -> None:
     assert settings.split == bare.split
     assert settings.processing == bare.processing
     assert settings.watch == bare.watch
+
+
+EXAMPLE = (Path(__file__).parent.parent / "config.example.toml").read_text(encoding="utf-8")
+INSTEAD = {"token": "token_file", "login": "token_file"}
+"""Settings of which the example says that they stand in the place of another one."""
+
+
+def _commented() -> list[str]:
+    return re.findall(r"^# (\w+) = ", EXAMPLE, re.MULTILINE)
+
+
+@pytest.mark.parametrize("key", sorted(set(_commented())))
+def test_commented_setting_can_be_used_as_it_stands(tmp_path: Path, key: str) -> None:
+    """Whoever takes the # away has a configuration that works; client_key needs its client_cert."""
+    text = EXAMPLE
+    for each in {key, "client_cert"} if key == "client_key" else {key}:
+        text = re.sub(rf"^# ({each} = )", r"\1", text, flags=re.MULTILINE)
+    if key in INSTEAD:
+        text = re.sub(rf"^({INSTEAD[key]} = )", r"# \1", text, flags=re.MULTILINE)
+    loaded(tmp_path, text)
+
+
+def test_values_that_comments_propose_can_be_used(tmp_path: Path) -> None:
+    """`e.g. "…"` behind a setting, or the line below it, is a value for it."""
+    proposed = re.findall(r"^(\w+) = .*#.*?(?:e\.g\.|:)\s*(?:\n +# )?([\"\[].*[\"\]])", EXAMPLE, re.MULTILINE)
+    assert {"lookup_path", "timetable", "max_rate", "status_path", "start_path", "listen"} <= dict(
+        proposed
+    ).keys()
+    text = EXAMPLE
+    for key, value in proposed:
+        text = re.sub(
+            rf"^{key} = [^#\n]*", lambda _old, k=key, v=value: f"{k} = {v} ", text, flags=re.MULTILINE
+        )  # type: ignore[misc]
+    settings = loaded(tmp_path, text)
+    assert settings.upload.max_rate == 2 * 1024 * 1024
+    assert settings.processing.start_path == "/processing/{batch_id}/start"
 
 
 @pytest.mark.parametrize(

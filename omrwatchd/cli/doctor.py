@@ -14,11 +14,10 @@ from pathlib import Path
 from omrwatchd.clock import SystemClock
 from omrwatchd.errors import Problem
 from omrwatchd.ops.doctor import Finding, Level, Token, examine, find_token
-from omrwatchd.settings import DEFAULT_FILE, Settings
+from omrwatchd.settings import DEFAULT_FILE, SERVICE_STATE, Settings
 
 SERVICE_TOKEN = DEFAULT_FILE.with_name("token")
-SERVICE_STATE = Path("/var/lib/omrwatchd")
-"""Where the unit's LoadCredential= and StateDirectory= point."""
+"""Where the unit's LoadCredential= points."""
 _COLOURS = {Level.OK: "32", Level.WARN: "33", Level.FAIL: "31"}
 
 

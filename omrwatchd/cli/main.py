@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import gc
 import os
 import sys
@@ -94,7 +93,8 @@ def check() -> None:
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print a list of objects.")] = False,
     upload: Annotated[
-        bool, typer.Option("--upload", help="Send the server as much as a chunk, to find a proxy's limits.")
+        bool,
+        typer.Option("--upload", help="Send requests as large as an upload's, to find a proxy's limits."),
     ] = False,
     user: Annotated[
         str, typer.Option(metavar="NAME", help="As root: look with the rights of this user.")
@@ -331,7 +331,9 @@ def demo(
 
 def _needs_extra(error: ImportError) -> NoReturn:
     raise Problem(
-        "extra_missing", f"{error.name} is not installed.", "Install it with: pip install 'omrwatchd[demo]'"
+        "extra_missing",
+        f"{error.name} is not installed: it comes with the extra `demo`.",
+        "In the folder of the sources: sudo make install EXTRAS=demo",
     ) from None
 
 
@@ -376,7 +378,7 @@ def _refuse_unless_ready(settings: Settings, *, every_folder: bool) -> None:
 def _complain(problem: Problem) -> None:
     # the sentence may quote names from the file system that are no text
     words = f"omrwatchd: {problem.sentence()}".encode("utf-8", "backslashreplace").decode("utf-8")
-    print(_journal_mark() + words, file=sys.stderr)
+    output.complain(_journal_mark() + words)
 
 
 def _journal_mark() -> str:
@@ -400,8 +402,7 @@ def entry() -> NoReturn:
     except output.OutputLost as lost:
         output.discard()
         code = EXIT_FAILED
-        if lost.errno != errno.EPIPE:  # a reader that has seen enough (`| head`) needs no word
-            _complain(Problem("output_lost", f"The output can't be written: {lost.strerror}."))
+        _complain(Problem("output_lost", f"The output can't be written: {lost.strerror}."))
     sys.exit(code)
 
 

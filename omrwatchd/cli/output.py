@@ -1,4 +1,9 @@
-"""Where the commands print to: any letter goes, and what could not be written is no success."""
+"""Where the commands print to: any letter goes, and what could not be written is no success.
+
+A reader that has seen enough (``| head``) is another matter: nothing is amiss, so the command goes on to its
+end in silence. Its exit code is its own verdict (`doctor`, `summary --verify`), and what it was asked for is
+done whole (`add`, `retry --failed`). To die of SIGPIPE, as a filter does, would cost both.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +24,8 @@ class _Descriptor(io.FileIO):
     def write(self, data: bytes, /) -> int:  # type: ignore[override]
         try:
             return super().write(data)
+        except BrokenPipeError:
+            return len(data)
         except OSError as error:
             raise OutputLost(*error.args) from error
 
@@ -51,7 +58,19 @@ def prepare() -> None:
 def discard() -> None:
     """Nothing more is written: what waits to be would fail again when the program ends."""
     if not isinstance(sys.stdout, _Closed):
-        os.dup2(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), 1)
+        _silence(1)
+
+
+def complain(words: str) -> None:
+    """A line on standard error; where that can't be written either, the exit code alone has to tell."""
+    try:
+        print(words, file=sys.stderr, flush=True)
+    except OSError:
+        _silence(2)
+
+
+def _silence(descriptor: int) -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), descriptor)
 
 
 def reader_is_gone() -> bool:

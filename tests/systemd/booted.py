@@ -1,7 +1,8 @@
 """The service under a real systemd, from `make install` to `make uninstall`, one step after the other.
 
 Run by `make test-systemd`, as root; not by `make test`, whose pattern (test_*.py) this file does not match.
-The reports of what it is good for stand in docs/OPERATIONS.md, The service.
+The reports of what it is good for stand in docs/OPERATIONS.md, The service. documented.py goes on where
+it ends.
 """
 
 from __future__ import annotations
@@ -13,12 +14,15 @@ from pathlib import Path
 
 import pytest
 
+from tests.docs.written import OPERATIONS, block, spans
 from tests.systemd.machine import Machine
 from tests.systemd.station import TOKEN, Station, now
-from tests.systemd.tree import ROOT
 from tests.waiting import until
 
-INSTALL = 'make -C /source install EXTRAS=demo PIP_FLAGS="--no-index --find-links=/wheels"'
+OFFLINE, WITH_DEMO = (
+    'sudo make install PIP_FLAGS="--no-index --find-links=wheels"',
+    "sudo make install EXTRAS=demo",
+)
 SLOW = 'max_rate = "2MiB"'
 SHORT_WATCHDOG = "[Service]\nWatchdogSec=6\nRestartSec=1\n"
 LIVENESS = "/opt/omrwatchd/lib/python*/site-packages/omrwatchd/ops/liveness.py"
@@ -31,16 +35,14 @@ IMPATIENT = {
 
 def install_steps() -> list[str]:
     """The lines for a shell in OPERATIONS.md, The service, Install; from the folders to the start."""
-    text = (ROOT / "docs" / "OPERATIONS.md").read_text(encoding="utf-8")
-    section = text.partition("\n### Install\n")[2].partition("\n### ")[0]
-    return [
-        line for block in re.findall(r"```sh\n(.*?)```", section, re.DOTALL) for line in block.splitlines()
-    ]
+    return block("sh", "groupadd").splitlines()
 
 
 def test_install_brings_program_user_unit_and_skeleton(machine: Machine) -> None:
     """`make install`, as documented; and once more, which changes nothing that was filled in."""
-    assert "Installed: Python 3" in machine.run(INSTALL, 300)
+    commands = set(spans(OPERATIONS.read_text(encoding="utf-8")))
+    assert commands >= {OFFLINE, WITH_DEMO}
+    assert "Installed: Python 3" in machine.as_admin(OFFLINE, 300)
     machine.run("id omrwatchd && omrwatchd --version && systemctl cat omrwatchd")
     places = ("/etc/omrwatchd/token", "/etc/omrwatchd/config.toml", "/var/lib/omrwatchd")
     assert machine.run(f"stat -c '%a %U %G' {' '.join(places)}").splitlines() == [
@@ -49,7 +51,7 @@ def test_install_brings_program_user_unit_and_skeleton(machine: Machine) -> None
         "700 omrwatchd omrwatchd",
     ]
     machine.write("/etc/omrwatchd/config.toml", "# mine\n")
-    machine.run(INSTALL, 300)
+    machine.as_admin(WITH_DEMO, 300)
     assert machine.run("cat /etc/omrwatchd/config.toml") == "# mine\n"
 
 
@@ -119,7 +121,7 @@ def test_zip_is_delivered_and_the_journal_has_it_once(
 
 def test_lines_of_the_documentation_do_what_they_say(machine: Machine) -> None:
     """What OPERATIONS.md has for the journal and for a look from inside the sandbox, as it is written."""
-    text = (ROOT / "docs" / "OPERATIONS.md").read_text(encoding="utf-8")
+    text = OPERATIONS.read_text(encoding="utf-8")
     errors, follow, today = [
         line.split(" # ")[0].strip()
         for line in text.splitlines()
@@ -262,23 +264,3 @@ def test_thread_that_hangs_is_noticed_and_the_upload_goes_on(
     station.await_delivered(name)
     [resumed] = station.events("upload_started", began)
     assert resumed["resumed_chunks"] >= 3
-
-
-def test_nothing_came_twice_and_nothing_is_left(station: Station, machine: Machine) -> None:
-    """After all of this: each file one batch and one line in the record, and drop/ is empty."""
-    assert not station.server_state()["duplicate_batches"]
-    assert sorted(batch["filename"] for batch in station.server_state()["batches"]) == sorted(station.hashes)
-    names = machine.run("jq -r 'select(.status == \"completed\") | .name' /var/lib/omrwatchd/summary.jsonl")
-    assert sorted(names.splitlines()) == sorted(station.hashes)
-    assert set(machine.run("ls /srv/scans/drop").split()) <= {"_omrwatchd-status.txt"}
-    assert machine.run("systemctl --failed --no-legend").strip() == ""
-
-
-def test_uninstall_leaves_what_is_not_the_programs(machine: Machine) -> None:
-    """Program, unit and command are gone; configuration, token, queue, record and scans are not."""
-    machine.run("make -C /source uninstall")
-    assert machine.try_("systemctl cat omrwatchd.service").returncode != 0
-    assert machine.try_("command -v omrwatchd || test -e /opt/omrwatchd").returncode != 0
-    machine.run(
-        "test -s /etc/omrwatchd/config.toml -a -s /etc/omrwatchd/token -a -s /var/lib/omrwatchd/queue.db"
-    )

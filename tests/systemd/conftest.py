@@ -24,6 +24,7 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
     tree = debian()
     log = tmp_path_factory.mktemp("systemd") / "console.log"
     with booted(tree, log, source=ROOT, wheels=wheels(tree)) as running:
+        running.settle_in()
         yield running
 
 

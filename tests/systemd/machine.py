@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import subprocess
 import time
 from collections.abc import Iterator
@@ -19,6 +20,9 @@ ENVIRONMENT = {
     "HOME": "/root",
 }
 """Of root's shell there; nothing of this machine's."""
+
+
+NAME, ADMIN, SOURCES = "scan1", "admin", "/home/admin/omrwatchd"
 
 
 class Machine:
@@ -55,6 +59,21 @@ class Machine:
             )
         return done.stdout
 
+    def as_admin(self, command: str, timeout: float = 120) -> str:
+        """The same by somebody who may sudo, in a folder with the sources and the wheels."""
+        quoted = shlex.quote(f"cd {SOURCES} && {command}")
+        return self.run(f"runuser -u {ADMIN} -- bash -o pipefail -c {quoted}", timeout)
+
+    def settle_in(self) -> None:
+        """Its name, and that user; pip finds its packages in the wheels, for there is no network."""
+        self.run(f"hostname {NAME} && echo 127.0.1.1 {NAME} >>/etc/hosts")
+        self.run(f"useradd --create-home --groups sudo {ADMIN} && mkdir {SOURCES}")
+        self.write("/etc/sudoers.d/admin", f"{ADMIN} ALL=(ALL) NOPASSWD: ALL\n")
+        self.write("/etc/pip.conf", "[global]\nno-index = true\nfind-links = /wheels\n")
+        needed = "Makefile README.md LICENSE pyproject.toml config.example.toml deploy docs omrwatchd"
+        self.run(f"cd /source && cp -R {needed} {SOURCES} && ln -s /wheels {SOURCES}/wheels")
+        self.run(f"chown -R {ADMIN}: {SOURCES}")
+
     def write(self, path: str, text: str) -> None:
         """Into a file that stays the same, with its owner and rights; a new one is root's."""
         self.run(f"mkdir -p {Path(path).parent}")
@@ -76,7 +95,7 @@ def booted(tree: Path, log: Path, **binds: Path) -> Iterator[Machine]:
     command = [
         "setpriv", "--pdeathsig", "TERM",
         "systemd-nspawn", "--quiet", "--settings=no", f"--directory={tree}", "--volatile=overlay", "--boot",
-        "--machine=omrwatchd-test", "--hostname=scan1", "--register=no", "--keep-unit", "--private-network",
+        "--machine=omrwatchd-test", f"--hostname={NAME}", "--register=no", "--keep-unit", "--private-network",
         "--console=pipe", *shares,
     ]  # fmt: skip
     with log.open("wb") as output:

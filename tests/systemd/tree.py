@@ -15,7 +15,14 @@ import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent.parent
-PACKAGES = "ca-certificates,dbus,jq,make,procps,python3-venv,sqlite3,systemd-sysv"
+PACKAGES = (
+    "ca-certificates", "curl", "dbus", "jq", "logrotate", "make", "msmtp-mta", "procps",
+    "python3-venv", "samba", "smbclient", "sqlite3", "sudo", "systemd-sysv",
+)  # fmt: skip
+NEVER = ("nmbd", "samba-ad-dc")
+"""Services that are not started: nmbd waits for a network for ever."""
+RELEASE = "trixie"
+"""Of Debian, where it runs here: its systemd (257) knows all that deploy/ uses. SUITE names another one."""
 SOURCE_ONLY = ("sdnotify",)
 """Has no wheel on the index: made here, in plain Python, so it fits the tree's Python as well."""
 
@@ -28,39 +35,37 @@ def cache() -> Path:
 
 
 def debian() -> Path:
-    """The tree, of the release that runs here; made when it is not there yet (a minute)."""
-    mirror, suite = _mirror()
-    tree = cache() / f"{suite}-{_digest(PACKAGES)}"
+    """The tree; made when it is not there yet (a minute or two)."""
+    suite, mirror = _suite(), _mirror()
+    tree = cache() / f"{suite}-{_digest(' '.join(PACKAGES + NEVER))}"
     if tree.is_dir():
         return tree
     unfinished = tree.with_suffix(".new")
     _remove(unfinished)
     # what debootstrap mounts is gone with the namespace, and its processes with it, however this ends
     private = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
-    _call(
-        [
-            *private,
-            "debootstrap",
-            "--variant=minbase",
-            f"--include={PACKAGES}",
-            suite,
-            str(unfinished),
-            mirror,
-        ]
-    )
+    wanted = ["--variant=minbase", f"--include={','.join(PACKAGES)}"]
+    _call([*private, "debootstrap", *wanted, suite, str(unfinished), mirror])
+    _call(["systemctl", f"--root={unfinished}", "--quiet", "mask", *NEVER])
     unfinished.rename(tree)
     return tree
 
 
-def _mirror() -> tuple[str, str]:
-    """Where apt here has its main packages from, and the release's name."""
-    suite = platform.freedesktop_os_release().get("VERSION_CODENAME", "")
+def _suite() -> str:
+    """$SUITE, else the newest release that this machine's mirror is sure to have."""
+    here = platform.freedesktop_os_release()
+    return os.environ.get("SUITE") or (RELEASE if here["ID"] == "debian" else here["VERSION_CODENAME"])
+
+
+def _mirror() -> str:
+    """Where apt here has its main packages from; a mirror has all releases."""
+    own = platform.freedesktop_os_release().get("VERSION_CODENAME", "")
     targets = _call(["apt-get", "indextargets", "--format", "$(SITE) $(RELEASE) $(COMPONENT) $(REPO_URI)"])
     for line in targets.splitlines():
         words = line.split()
-        if len(words) == 4 and words[1:3] == [suite, "main"]:
-            return words[3], suite
-    raise RuntimeError(f"apt knows no mirror of {suite or 'this release'}: run apt-get update.")
+        if len(words) == 4 and words[1:3] == [own, "main"]:
+            return words[3]
+    raise RuntimeError(f"apt knows no mirror of {own or 'this release'}: run apt-get update.")
 
 
 def wheels(tree: Path) -> Path:

@@ -34,6 +34,11 @@ def prepare_probe(length: int) -> Request:
     return prepare_chunk(NAME, chunk, name, Metadata(_NO_TYPE), f"omrwatchd-{name}", name)
 
 
+def prepare_probe_of(body: int) -> Request:
+    """The same with so many bytes in the whole body: what upload.direct_limit and a proxy's limit count."""
+    return prepare_probe(max(1, body - prepare_probe(0).content_length))
+
+
 @dataclass(frozen=True, slots=True)
 class Zeros:
     """The probe's body; no file is read."""
@@ -49,9 +54,8 @@ class Zeros:
         yield self.request.tail
 
 
-def send_probe(transport: Transport, token: str, length: int) -> Answer:
+def send_probe(transport: Transport, token: str, request: Request) -> Answer:
     """Raises RequestLost."""
-    request = prepare_probe(length)
     return transport.send("POST", request.path, request.headers, Zeros(request), token=token)
 
 
@@ -97,27 +101,31 @@ def judge_api(answer: Answer, nowhere: Answer | None) -> Finding:
     return fail("api", f"{words} (HTTP {answer.status}).", f"{_ADDRESS} Else look at the server's log.")
 
 
-def judge_size(answer: Answer, size: int) -> Finding:
-    """Whether a request of ``size`` bytes came through to the server itself."""
+def judge_size(name: str, answer: Answer, what: str, setting: str) -> Finding:
+    """Whether a request came through to the server itself.
+
+    Args:
+        what: names the request.
+        setting: what to do where nothing else can be changed, as the end of a sentence.
+    """
+    if _refused(answer) or 200 <= answer.status < 300:
+        return ok(name, f"{what} came through.")
     if answer.status == 413:
         return fail(
-            "upload_size",
-            f"Something before the server takes no request of {size} bytes (HTTP 413).",
-            "Lower upload.chunk_size (and upload.direct_limit), or raise the proxy's limit "
-            "(nginx: client_max_body_size).",
+            name,
+            f"Something before the server refuses {what[:1].lower()}{what[1:]} (HTTP 413).",
+            f"Raise the proxy's limit (nginx: client_max_body_size), or {setting}.",
         )
     if is_html(answer):
         return fail(
-            "upload_size",
-            f"A web page answered to a request of {size} bytes (HTTP {answer.status}): a proxy refused it.",
-            "Look at the proxy's limits for size and time, or lower upload.chunk_size.",
+            name,
+            f"{what} was answered with a web page (HTTP {answer.status}): a proxy refused it.",
+            f"Look at the proxy's limits for size and time, or {setting}.",
         )
-    if _refused(answer) or 200 <= answer.status < 300:
-        return ok("upload_size", f"A request of {size} bytes, as large as a chunk, came through.")
     return fail(
-        "upload_size",
-        f"A request of {size} bytes was answered with HTTP {answer.status}.",
-        "Look at the server's log, or lower upload.chunk_size.",
+        name,
+        f"{what} was answered with HTTP {answer.status}.",
+        f"Look at the server's log, or {setting}.",
     )
 
 

@@ -11,14 +11,23 @@ from urllib.parse import urlsplit
 from omrwatchd.clock import Clock
 from omrwatchd.delivery.client import Client, RequestLost
 from omrwatchd.delivery.faults import Lost, judge_lost
-from omrwatchd.delivery.wire import Answer
+from omrwatchd.delivery.wire import Answer, Request
 from omrwatchd.errors import Problem
+from omrwatchd.model import UploadType
 from omrwatchd.ops import preflight
 from omrwatchd.ops.doctor.certificate import RENEW, certificate
 from omrwatchd.ops.doctor.finding import Finding, Level, fail, failed, ok, warn
-from omrwatchd.ops.doctor.probes import judge_api, judge_size, judge_token, send_nowhere, send_probe
+from omrwatchd.ops.doctor.probes import (
+    judge_api,
+    judge_size,
+    judge_token,
+    prepare_probe,
+    prepare_probe_of,
+    send_nowhere,
+    send_probe,
+)
 from omrwatchd.ops.doctor.token import Token, get_token
-from omrwatchd.settings import Server, Settings
+from omrwatchd.settings import MIB, Server, Settings
 
 PATIENCE_SECONDS = 30.0
 """For answers to small requests; the daemon itself waits longer."""
@@ -35,7 +44,7 @@ _OTHER_ADVICE = "Look at the server's log, and at what stands between: curl -v {
 def examine_server(
     settings: Settings, token: Token | Problem, clock: Clock, *, upload: bool
 ) -> Iterator[Finding]:
-    """Everything that can be asked of the server; ``upload``: send as much as a chunk, too."""
+    """Everything that can be asked of the server; ``upload``: send as much as an upload, too."""
     if isinstance(token, Problem):
         yield failed("token", token)
     else:
@@ -164,7 +173,7 @@ def _asked(settings: Settings, token: str, *, upload: bool) -> Iterator[Finding]
     address = settings.server.uploads_go_to
     try:
         with closing(_client(settings, address)) as client:
-            answer = send_probe(client, token, 1)
+            answer = send_probe(client, token, prepare_probe(1))
             nowhere = send_nowhere(client, token) if answer.status in (404, 405, 410) else None
     except RequestLost as lost:
         yield _lost("api", lost, address)
@@ -175,14 +184,43 @@ def _asked(settings: Settings, token: str, *, upload: bool) -> Iterator[Finding]
     if accepted is None or accepted.level is Level.OK:
         yield api
     if upload and accepted is not None and accepted.level is Level.OK:
-        yield _whole_chunk(settings, token)
+        yield from _large(settings, token)
 
 
-def _whole_chunk(settings: Settings, token: str) -> Finding:
-    """Once, as large as the daemon's own requests, and waited for as long."""
-    size = settings.upload.chunk_size
-    with closing(Client(settings.server, settings.upload)) as client:
-        try:
-            return judge_size(send_probe(client, token, size), size)
-        except RequestLost as lost:
-            return _lost("upload_size", lost, settings.server.uploads_go_to)
+def _large(settings: Settings, token: str) -> Iterator[Finding]:
+    """Requests as large as the daemon's own, and waited for as long: the largest, and a chunk if need be.
+
+    A direct upload that a proxy refuses is not lost: a ZIP goes again, in chunks. Pictures can't.
+    """
+    upload, mib = settings.upload, f"{settings.upload.chunk_size // MIB}MiB"
+    chunk = prepare_probe(upload.chunk_size)
+    with closing(Client(settings.server, upload)) as client:
+        direct = None
+        if upload.direct_limit > chunk.content_length:
+            what = f"A request of {_in_mib(upload.direct_limit)}, as large as a direct upload,"
+            advice = f'set upload.direct_limit = "{mib}", as large as a chunk'
+            probe = prepare_probe_of(upload.direct_limit)
+            direct = _size(settings, client, token, probe, "direct_size", what, advice)
+            if direct.level is Level.OK:
+                yield dataclasses.replace(direct, name="upload_size")
+                return
+        what = f"A request of {_in_mib(upload.chunk_size)}, as large as a chunk,"
+        advice = "lower upload.chunk_size (and upload.direct_limit)"
+        found = _size(settings, client, token, chunk, "upload_size", what, advice)
+    if direct is not None and found.level is Level.OK:
+        pictures = any(watch.upload_type == UploadType.IMAGES for watch in settings.watch)
+        yield direct if pictures else dataclasses.replace(direct, level=Level.WARN)
+    yield found
+
+
+def _in_mib(size: int) -> str:
+    return f"{size / MIB:.4g} MiB"
+
+
+def _size(
+    settings: Settings, client: Client, token: str, probe: Request, name: str, what: str, advice: str
+) -> Finding:
+    try:
+        return judge_size(name, send_probe(client, token, probe), what, advice)
+    except RequestLost as lost:
+        return _lost(name, lost, settings.server.uploads_go_to)

@@ -17,7 +17,7 @@ from omrwatchd.settings import Settings
 
 _RESTORE = (
     "Stop the daemon, keep a copy of the file, and put the newest backup in its place "
-    "(docs/OPERATIONS.md, Backup and upgrade)."
+    "(docs/OPERATIONS.md, Backup, upgrade, rollback)."
 )
 
 

@@ -41,7 +41,7 @@ class Patient:
     def settings(self) -> Settings:
         table: dict[str, dict[str, Any]] = {
             "server": {"base_url": self.receiver.base_url, "token": TOKEN},
-            "upload": {"chunk_size": MIB},
+            "upload": {"chunk_size": MIB, "direct_limit": 2 * MIB},
             "queue": {"path": self.folder / "state" / "queue.db"},
             "summary": {"path": self.folder / "state" / "summary.jsonl"},
         }

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import socket
 import ssl
 import subprocess
 import threading
@@ -11,6 +13,11 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.waiting import until
 
 HTML = b"<html><head><title>413 Request Entity Too Large</title></head></html>"
 
@@ -79,6 +86,57 @@ def serving(certificate: Path | None = None, **behaviour: object) -> Iterator[st
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+_NGINX = """
+daemon off;
+master_process off;
+pid {folder}/pid;
+error_log {folder}/error.log;
+events {{}}
+http {{
+    access_log {folder}/access.log;
+    client_body_temp_path {folder}/body;
+    proxy_temp_path {folder}/proxy;
+    fastcgi_temp_path {folder}/fastcgi;
+    uwsgi_temp_path {folder}/uwsgi;
+    scgi_temp_path {folder}/scgi;
+    client_max_body_size {limit};
+    server {{
+        listen 127.0.0.1:{port};
+        location / {{ proxy_pass {behind}; }}
+    }}
+}}
+"""
+
+
+@contextmanager
+def nginx(folder: Path, behind: str, limit: str) -> Iterator[str]:
+    """The real one in front of a server, which has a base URL; its own."""
+    program = shutil.which("nginx")
+    if program is None:
+        pytest.skip("nginx is not installed (Debian: apt-get install nginx-light)")
+    folder.mkdir()
+    parts = urlsplit(behind)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    file = folder / "nginx.conf"
+    file.write_text(
+        _NGINX.format(folder=folder, limit=limit, port=port, behind=f"{parts.scheme}://{parts.netloc}")
+    )
+    process = subprocess.Popen([program, "-c", file, "-e", folder / "error.log"])
+    try:
+        until(lambda: _listens(port), what=f"nginx ({folder}/error.log)")
+        yield f"http://127.0.0.1:{port}{parts.path}"
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
 
 
 _CA = """

@@ -15,7 +15,7 @@ from omrwatchd.receiver import Fault
 from omrwatchd.settings import MIB
 from tests.delivery.test_quoting import echoing, no_http, refusal
 from tests.ops.doctor.conftest import TOKEN, Patient
-from tests.ops.doctor.servers import make_certificate, serving
+from tests.ops.doctor.servers import make_certificate, nginx, serving
 
 
 def test_probe_is_refused_and_leaves_nothing_behind(patient: Patient) -> None:
@@ -26,7 +26,7 @@ def test_probe_is_refused_and_leaves_nothing_behind(patient: Patient) -> None:
     assert found["upload_size"].level is Level.OK
     probes = [request for request in patient.receiver.requests if request.kind == "chunk"]
     assert [request.status for request in probes] == [400, 400]
-    assert probes[1].body_bytes > MIB
+    assert probes[1].body_bytes == 2 * MIB  # upload.direct_limit, to the byte
     assert patient.receiver.batches == []
     assert [path for path in (patient.folder / "server").rglob("*") if path.is_file()] == []
     assert list((patient.folder / "server" / "sessions").iterdir()) == []
@@ -162,6 +162,58 @@ def test_proxy_with_a_limit_is_found_with_upload_alone(patient: Patient) -> None
     assert finding.level is Level.FAIL
     assert "413" in finding.summary
     assert "upload.chunk_size" in finding.advice
+
+
+def test_probe_is_as_large_as_a_chunk_where_that_is_more(patient: Patient) -> None:
+    """With a small upload.direct_limit the chunks are the largest requests."""
+    patient.sections["upload"] = {"chunk_size": 3 * MIB}
+    assert patient.examine(upload=True)["upload_size"].level is Level.OK
+    assert patient.receiver.requests[-1].body_bytes > 3 * MIB
+    patient.sections["upload"] = {"chunk_size": 2 * MIB}  # with its framing, more than direct_limit
+    patient.examine(upload=True)
+    assert patient.receiver.requests[-1].body_bytes > 2 * MIB
+
+
+@pytest.mark.parametrize(
+    ("limit", "chunk", "found", "settings"),
+    [
+        ("4m", "1MiB", {"upload_size": "ok"}, ()),
+        ("3m", "1MiB", {"upload_size": "ok", "direct_size": "warn"}, ("upload.direct_limit", '"1MiB"')),
+        ("3m", "2MiB", {"upload_size": "ok", "direct_size": "warn"}, ("upload.direct_limit", '"2MiB"')),
+        ("1m", "1MiB", {"upload_size": "fail"}, ("upload.chunk_size", "upload.direct_limit")),
+        pytest.param(
+            "60m", "50MiB", {"upload_size": "ok", "direct_size": "warn"}, ("upload.direct_limit", '"50MiB"'),
+            marks=pytest.mark.slow,
+        ),
+    ],
+)  # fmt: skip
+def test_limit_of_a_real_proxy_is_found(
+    patient: Patient, limit: str, chunk: str, found: dict[str, str], settings: tuple[str, ...]
+) -> None:
+    """nginx between a chunk and a direct upload, below both, and at the daemon's own limit; nothing stays."""
+    direct = "100MiB" if chunk == "50MiB" else "4MiB"
+    patient.sections["upload"] = {"chunk_size": chunk, "direct_limit": direct}
+    with nginx(patient.folder / "nginx", patient.receiver.base_url, limit) as address:
+        patient.sections["server"] = {"base_url": address}
+        findings = patient.examine(upload=True)
+    sizes = {name: finding for name, finding in findings.items() if name.endswith("_size")}
+    assert {name: finding.level.value for name, finding in sizes.items()} == found
+    advice = " ".join(finding.advice for finding in sizes.values())
+    assert all(words in advice for words in settings), advice
+    assert ("client_max_body_size" in advice) is bool(settings)
+    assert patient.receiver.batches == []
+    assert list((patient.folder / "server" / "sessions").iterdir()) == []
+
+
+def test_limit_for_direct_uploads_fails_where_there_is_no_other_way(patient: Patient) -> None:
+    """Pictures can't go in chunks: what is but slower for a ZIP would lose a folder of them."""
+    patient.sections["upload"] = {"chunk_size": "1MiB", "direct_limit": "4MiB"}
+    patient.watch |= {"upload_type": "images", "task_id": "7"}
+    with nginx(patient.folder / "nginx", patient.receiver.base_url, "3m") as address:
+        patient.sections["server"] = {"base_url": address}
+        found = patient.examine(upload=True)
+    assert found["direct_size"].level is Level.FAIL
+    assert found["upload_size"].level is Level.OK
 
 
 def test_page_that_answers_everything_is_no_omr_server(patient: Patient) -> None:
