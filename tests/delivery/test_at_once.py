@@ -120,7 +120,7 @@ def test_cancel_that_the_end_of_an_upload_overtook(
     receiver: Receiver, open_station: OpenStation, then: str
 ) -> None:
     """It was said while the file was under way and came back to the queue: it is heeded without a turn."""
-    with open_station(start=False) as station, operator(station) as control:
+    with open_station(start=False) as station, station.operator() as control:
         job, other = station.drop(), station.drop("other.zip", sheets=4)
         station.store.claim(station.worker._row.id)
         control.cancel(job.id)
