@@ -21,7 +21,6 @@ from omrwatchd.model import Job, Status
 from omrwatchd.queue.views import Views
 from omrwatchd.receiver import Fault, Receiver
 from tests.delivery.conftest import OpenStation, Station
-from tests.delivery.test_operators import operator
 from tests.waiting import until
 from tests.zips import sha256
 
@@ -110,7 +109,7 @@ def test_file_that_is_queued_again_while_it_is_filed(
 ) -> None:
     """A copy to failed/ takes a while; what is retried meanwhile is delivered from there, with one line."""
     receiver.add_fault(Fault(match="upload", action="status", status=422, message="Not yet"))
-    with open_station() as station, operator(station) as control:
+    with open_station() as station, station.operator() as control:
         real, retried = filing.move, []
 
         def slowly(source: bytes, target: bytes, sign: moving.Sign) -> None:
@@ -132,7 +131,7 @@ def test_file_that_is_queued_again_while_it_is_summed_up(
 ) -> None:
     """Its first end has its line, and so has the second."""
     receiver.add_fault(Fault(match="upload", action="status", status=422, message="Not yet"))
-    with open_station() as station, operator(station) as control:
+    with open_station() as station, station.operator() as control:
         real, retried = SummaryLog.write, []
 
         def slowly(self: SummaryLog, ended: Job) -> None:
