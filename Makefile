@@ -26,7 +26,7 @@ lint: $(VENV)/.installed
 test: lint
 	$(BIN)/python -m pytest
 
-# As root, on Debian or Ubuntu: the service in a booted container. Five minutes; the first time two more, for a
+# As root, on Debian or Ubuntu: the service in a booted container. Six minutes; the first time two more, for a
 # Debian tree and wheels, which stay in ~/.cache/omrwatchd-systemd. SUITE=bookworm: in an older Debian.
 test-systemd: $(VENV)/.installed
 	@$(BIN)/python -m tests.systemd.needs

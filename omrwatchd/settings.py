@@ -538,8 +538,13 @@ def load(file: Path) -> Settings:
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        advice = (
+            "On an installed station root and the service alone may read it: use sudo."
+            if isinstance(error, PermissionError)
+            else ""
+        )
         raise ConfigProblem(
-            "config_unreadable", f"The configuration {file} can't be read: {reason}."
+            "config_unreadable", f"The configuration {file} can't be read: {reason}.", advice
         ) from None
     try:
         table = tomllib.loads(text)

@@ -21,7 +21,9 @@ drop = "/var/lib/drop"
 INSTALLED = """
 for place in /etc /var/lib; do
     over={folder}$place
-    mkdir -p $over/upper $over/work
+    mkdir -p $over
+    mount -t tmpfs over $over
+    mkdir $over/upper $over/work
     mount -t overlay -o lowerdir=$place,upperdir=$over/upper,workdir=$over/work overlay $place
 done
 mkdir -p /etc/omrwatchd /var/lib/omrwatchd /var/lib/drop

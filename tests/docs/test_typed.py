@@ -81,6 +81,7 @@ RUN_BY = {
 BY_HAND = {
     "make demo": "runs `omrwatchd demo`",
     "make test": "runs this",
+    "sudo make test-systemd": "runs the tests of tests/systemd",
     "make bench": "half an hour",
     ".venv/bin/pytest -m 'not slow'": "runs most of this",
     "python3 -m pip wheel --wheel-dir wheels . setuptools": "needs a network; what it makes is used offline",

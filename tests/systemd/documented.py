@@ -242,6 +242,7 @@ def test_commands_are_about_the_service(station: Station, machine: Machine) -> N
     machine.run("systemctl start omrwatchd")
     told = machine.try_("runuser -u admin -- omrwatchd status")
     assert (told.returncode, told.stdout, told.stderr.count("\n")) == (2, "", 1)
+    assert "use sudo" in told.stderr
     assert machine.try_("ls /root/.local/state").returncode == 2
 
 

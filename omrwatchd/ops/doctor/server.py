@@ -197,14 +197,14 @@ def _large(settings: Settings, token: str) -> Iterator[Finding]:
     with closing(Client(settings.server, upload)) as client:
         direct = None
         if upload.direct_limit > chunk.content_length:
-            what = f"A request of {_in_mib(upload.direct_limit)}, as large as a direct upload,"
+            what = f"A request of {_in_mib(upload.direct_limit)} (as large as a direct upload)"
             advice = f'set upload.direct_limit = "{mib}", as large as a chunk'
             probe = prepare_probe_of(upload.direct_limit)
             direct = _size(settings, client, token, probe, "direct_size", what, advice)
             if direct.level is Level.OK:
                 yield dataclasses.replace(direct, name="upload_size")
                 return
-        what = f"A request of {_in_mib(upload.chunk_size)}, as large as a chunk,"
+        what = f"A request of {_in_mib(upload.chunk_size)} (as large as a chunk)"
         advice = "lower upload.chunk_size (and upload.direct_limit)"
         found = _size(settings, client, token, chunk, "upload_size", what, advice)
     if direct is not None and found.level is Level.OK:
