@@ -7,6 +7,7 @@ import os
 import re
 import tomllib
 from collections.abc import Iterator
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 from urllib.parse import urlsplit
@@ -52,8 +53,21 @@ def _has_host_and_port(address: str) -> bool:
         host, port = parts.hostname or "", parts.port
     except ValueError:  # a port that is no number up to 65535, or half an IPv6 address
         return False
-    is_ipv6 = ":" in host
-    return port != 0 and (is_ipv6 or all(host.removesuffix(".").split(".")))
+    if ":" in host:  # urlsplit has looked at an IPv6 address
+        return port != 0
+    labels = host.removesuffix(".").split(".")
+    return port != 0 and all(0 < len(label) < 64 for label in labels) and _is_name_or_ipv4(host)
+
+
+def _is_name_or_ipv4(host: str) -> bool:
+    """Four numbers are an IPv4 address, and no name (RFC 3986, 3.2.2)."""
+    if re.fullmatch(r"\d+\.\d+\.\d+\.\d+", host) is None:
+        return True
+    try:
+        IPv4Address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _api_address(value: str) -> str:
@@ -66,6 +80,15 @@ def _api_address(value: str) -> str:
         raise ValueError("must not have '?' or '#' in it: the paths of the API are appended to it")
     if "@" in urlsplit(address).netloc:
         raise ValueError("must not hold a user name or password: the server is shown the token alone")
+    return address
+
+
+def _proxy_address(value: str) -> str:
+    """Behind its port nothing stands: what does is the rest of a password that has a '/' in it."""
+    address = _web_address(value)
+    parts = urlsplit(address)
+    if parts.path or parts.query or parts.fragment:
+        raise ValueError("must be like http://user:password@host:3128, with '/', '?', '#' as %2F, %3F, %23")
     return address
 
 
@@ -82,6 +105,8 @@ def _usable_path(value: Path) -> Path:
 
 
 def _server_path(value: str) -> str:
+    if re.search(r"[\x00-\x1f\x7f]", value):
+        raise ValueError("must not have control characters in it")
     if value and not value.startswith("/"):
         raise ValueError("must begin with '/' (it is a path below server.base_url)")
     return value
@@ -93,17 +118,25 @@ def _no_line_breaks(value: str) -> str:
     return value
 
 
+def _no_nul(value: str) -> str:
+    if "\0" in value:
+        raise ValueError("must not have a NUL character in it")
+    return value
+
+
 def _time_of_day(value: str) -> str:
     if not re.fullmatch(r"([01]\d|2[0-3]):[0-5]\d", value):
         raise ValueError(f"must be a time of day such as 08:00, not {value!r}")
     return value
 
 
-WebAddress = Annotated[str, AfterValidator(_web_address)]
+ProxyAddress = Annotated[str, AfterValidator(_proxy_address)]
 ApiAddress = Annotated[str, AfterValidator(_api_address)]
 FullPath = Annotated[Path, AfterValidator(_full_path)]
 AnyPath = Annotated[Path, AfterValidator(_usable_path)]
 ServerPath = Annotated[str, AfterValidator(_server_path)]
+Word = Annotated[str, Field(min_length=1), AfterValidator(_no_nul)]
+"""Handed to the system, which takes it to end at a NUL."""
 Line = Annotated[str, AfterValidator(_no_line_breaks)]
 TimeOfDay = Annotated[str, AfterValidator(_time_of_day)]
 Days = Annotated[float, Field(ge=0, le=36_500)]
@@ -146,7 +179,7 @@ class Server(Section):
     ca_file: AnyPath | None = None
     client_cert: AnyPath | None = None
     client_key: AnyPath | None = None
-    proxy: WebAddress | None = None
+    proxy: ProxyAddress | None = None
     connect_timeout: SomeSeconds = 10.0
     read_timeout: SomeSeconds = 150.0
     probe_path: ServerPath = ""
@@ -272,7 +305,7 @@ def _host_and_port(value: str) -> tuple[str, int] | None:
 
 
 class Notify(Section):
-    command: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    command: tuple[Word, ...] = ()
     timeout_seconds: Annotated[float, Field(gt=0, le=600)] = 30.0
     silence_minutes: Annotated[float, Field(ge=0, le=7 * 1440)] = 0.0
     silence_window: tuple[TimeOfDay, ...] = ()
@@ -323,7 +356,7 @@ class Watch(Section):
     settle_seconds: Annotated[float, Field(gt=0, le=3600)] | None = None
     rescan_seconds: Annotated[float, Field(gt=0, le=3600)] | None = None
     give_up_seconds: Annotated[float, Field(gt=0, le=100 * LONGEST_SECONDS)] = 600.0
-    done_marker: str | None = None
+    done_marker: Word | None = None
     status_board: bool = True
 
     @field_validator("drop", "done", "failed")

@@ -6,6 +6,7 @@ import socket
 import ssl
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator
+from importlib.util import find_spec
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
@@ -26,6 +27,7 @@ from omrwatchd.sheets.source import Piece
 KEEPALIVE_SECONDS = 60.0
 """httpx's own 5 s is exactly our cooldown: each file would begin with a new handshake."""
 _ANSWER_BYTES = 256 * 1024
+_SOCKS = ("socks5", "socks5h")
 
 
 class RequestLost(Exception):
@@ -96,13 +98,16 @@ class Client:
 
         self._handover.clear()
         authorisation = [] if token is None else [("Authorization", f"Bearer {token}")]
-        request = self._client.build_request(
-            method,
-            self._address(path),
-            headers=[*headers, *authorisation],
-            content=None if body is None else self._handover.stand_ins(body),
-            extensions={"trace": trace},
-        )
+        try:
+            request = self._client.build_request(
+                method,
+                self._address(path),
+                headers=[*headers, *authorisation],
+                content=None if body is None else self._handover.stand_ins(body),
+                extensions={"trace": trace},
+            )
+        except (httpx.InvalidURL, UnicodeError) as error:  # a name that IDNA does not know (RFC 5891)
+            raise RequestLost(Lost.DNS, str(error)) from error
         try:
             response = self._client.send(request, stream=True)
             try:
@@ -178,16 +183,16 @@ class _PoolTransport(httpx.BaseTransport):
             "retries": 0,
             "network_backend": network,
         }
-        proxy = _proxy_for(server)
+        proxy = proxy_of(server)
         if proxy is None:
             self._pool = httpcore.ConnectionPool(**options)
-        elif proxy.startswith("socks5"):
-            self._pool = httpcore.SOCKSProxy(proxy, **options)
+        elif proxy.scheme in _SOCKS:
+            self._pool = httpcore.SOCKSProxy(str(proxy), **options)
         else:
-            parts = httpx.URL(proxy)
-            login = (parts.username, parts.password) if parts.username else None
-            bare = str(parts.copy_with(username=None, password=None))
-            to_proxy = tls_context(server) if parts.scheme == "https" else None
+            # RFC 7617, 2.1: what is not ASCII goes as UTF-8
+            login = (proxy.username.encode(), proxy.password.encode()) if proxy.username else None
+            bare = str(proxy.copy_with(username=None, password=None))
+            to_proxy = tls_context(server) if proxy.scheme == "https" else None
             self._pool = httpcore.HTTPProxy(bare, proxy_auth=login, proxy_ssl_context=to_proxy, **options)
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
@@ -246,10 +251,30 @@ def tls_context(server: Server) -> ssl.SSLContext:
     return context
 
 
-def _proxy_for(server: Server) -> str | None:
-    """server.proxy, else what the environment says for this address (HTTPS_PROXY, NO_PROXY …)."""
-    if server.proxy is not None:
-        return server.proxy
+def proxy_of(server: Server) -> httpx.URL | None:
+    """server.proxy, else what the environment says for this address (HTTPS_PROXY, NO_PROXY …).
+
+    Raises:
+        Problem: ``proxy_unusable``, without its words: they may hold a password.
+    """
+    given = server.proxy or _proxy_of_environment(server)
+    if given is None:
+        return None
+    try:
+        # 'proxy:3128' is enough in a variable, as for curl
+        proxy = httpx.URL(given if "://" in given else f"http://{given}")
+    except (httpx.InvalidURL, ValueError):
+        proxy = httpx.URL()
+    where = "server.proxy" if server.proxy is not None else "HTTP_PROXY, HTTPS_PROXY or ALL_PROXY"
+    if not proxy.host:
+        raise Problem("proxy_unusable", f"{where} holds no usable address.", "Give it as http://host:3128.")
+    if proxy.scheme not in ("http", "https", *(_SOCKS if find_spec("socksio") is not None else ())):
+        summary = f"{where} names a proxy of a kind that can't be used here ({proxy.scheme})."
+        raise Problem("proxy_unusable", summary, "Set server.proxy to an HTTP proxy.")
+    return proxy
+
+
+def _proxy_of_environment(server: Server) -> str | None:
     address = urlsplit(server.uploads_go_to)
     if address.hostname is None or urllib.request.proxy_bypass(address.hostname):
         return None

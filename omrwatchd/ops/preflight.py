@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from omrwatchd.delivery.client import tls_context
+from omrwatchd.delivery.client import proxy_of, tls_context
 from omrwatchd.delivery.credentials import read_token
 from omrwatchd.delivery.login import read_password
 from omrwatchd.errors import Problem
@@ -22,7 +22,7 @@ def problems(settings: Settings, *, every_folder: bool = False) -> list[Problem]
     Folders of one watch do not while another watch has its own: intake tells of them, and waits for them.
     ``every_folder``: for one that is to deliver what is there now, and waits for nothing.
     """
-    found = [*_token(settings), *tls_files(settings)]
+    found = [*_token(settings), *tls_files(settings), *proxy(settings)]
     keys = ["watch" if number == 0 else f"watch[{number}]" for number in range(len(settings.watch))]
     absent = [list(_folders(watch, key)) for watch, key in zip(settings.watch, keys, strict=True)]
     if every_folder or all(absent):
@@ -65,6 +65,13 @@ def tls_files(settings: Settings) -> Iterator[Problem]:
             return
     try:
         tls_context(server)
+    except Problem as problem:
+        yield problem
+
+
+def proxy(settings: Settings) -> Iterator[Problem]:
+    try:
+        proxy_of(settings.server)
     except Problem as problem:
         yield problem
 

@@ -48,6 +48,7 @@ def hangs_up(connection: socket.socket) -> None:
     [
         ("connect", "server_unreachable"),
         ("dns", "dns_failed"),
+        ("no name", "dns_failed"),
         ("untrusted certificate", "tls_failed"),
         ("no tls", "tls_failed"),
         ("proxy away", "server_unreachable"),
@@ -69,6 +70,7 @@ def test_outage_of_each_kind(
     servers: dict[str, dict[str, Any]] = {
         "connect": {"base_url": nobody_there()},
         "dns": {"base_url": "http://omr.invalid/api"},
+        "no name": {"base_url": "http://xn--a/api"},
         "untrusted certificate": {"base_url": f"https://127.0.0.1:{peer.port}"},
         "no tls": {"base_url": f"https://127.0.0.1:{peer.port}"},
         "proxy away": behind_proxy | {"proxy": nobody_there()},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import os
 import socket
@@ -308,3 +309,20 @@ def test_stand_in_that_nobody_redeems_ends_the_body(source: FileSource) -> None:
         next(stand_ins)
     handover.clear()
     assert handover.take(bytes(1000)) is None
+
+
+def test_proxy_of_the_environment_as_curl_takes_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a scheme it is an HTTP proxy; a password that is not ASCII is shown to it as UTF-8."""
+    seen: list[bytes] = []
+
+    def answer(connection: socket.socket) -> None:
+        seen.append(read_headers(connection))
+        connection.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")
+
+    peer = Peer(answer)
+    monkeypatch.setenv("http_proxy", f"me:p%C3%A4ss@127.0.0.1:{peer.port}")
+    with client_for("http://omr.invalid/api") as client:
+        assert client.send("GET", "", token=None).status == 204
+    peer.close()
+    assert seen[0].startswith(b"GET http://omr.invalid/api HTTP/1.1")
+    assert b"Proxy-Authorization: Basic " + base64.b64encode("me:p\u00e4ss".encode()) in seen[0]

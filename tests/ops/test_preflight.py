@@ -2,6 +2,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from omrwatchd.ops.preflight import on_network, problems
 from omrwatchd.settings import load
 
@@ -60,3 +62,17 @@ def test_a_broken_watch_is_refused_only_when_none_is_left(tmp_path: Path) -> Non
     assert [each.summary for each in problems(load(tmp_path / "config.toml"), every_folder=True)] == missing
     (tmp_path / "one").rmdir()
     assert sentences(tmp_path, two) == [f"watch.drop {tmp_path}/one is not an existing folder.", *missing]
+
+
+@pytest.mark.parametrize(
+    "value", ["http://", "://", "http://me:t0p-s3cret@:99999", "ftp://me:t0p-s3cret@p", "socks4://p:1080"]
+)
+def test_a_proxy_of_the_environment_that_is_none_is_named_before_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    """One sentence names the variables, and shows nothing of what may hold a password."""
+    monkeypatch.setenv("https_proxy", value)
+    (tmp_path / "drop").mkdir()
+    [sentence] = sentences(tmp_path, f'[[watch]]\ndrop = "{tmp_path}/drop"\n')
+    assert sentence.startswith("HTTP_PROXY, HTTPS_PROXY or ALL_PROXY")
+    assert "t0p-s3cret" not in sentence

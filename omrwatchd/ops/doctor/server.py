@@ -41,6 +41,7 @@ def examine_server(
     else:
         yield ok("token", f"The token comes from {token.source}.")
     broken = [failed("tls_files", problem) for problem in preflight.tls_files(settings)]
+    broken += [failed("proxy", problem) for problem in preflight.proxy(settings)]
     if broken:
         yield from broken
         return
