@@ -6,7 +6,7 @@ import difflib
 import os
 import re
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
@@ -32,6 +32,7 @@ from omrwatchd.errors import Problem
 from omrwatchd.model import Metadata, UploadType
 
 DEFAULT_FILE = Path("/etc/omrwatchd/config.toml")
+ENV_PREFIX = "OMRWATCHD_"
 MIB = 1024 * 1024
 PROXY_LIMIT = 104_857_600
 """Bytes; what the server's proxy takes as one whole request body (API.md, One request)."""
@@ -413,7 +414,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(
         extra="forbid",
         frozen=True,
-        env_prefix="OMRWATCHD_",
+        env_prefix=ENV_PREFIX,
         env_nested_delimiter="__",
         nested_model_default_partial_update=True,
     )
@@ -523,10 +524,11 @@ def load(file: Path) -> Settings:
         raise ConfigProblem(
             "config_syntax", f"The configuration {file} is not valid TOML: {error}."
         ) from None
+    wrong = list(_strays(os.environ))
     try:
-        return Settings(**table)
+        settings = Settings(**table)
     except ValidationError as error:
-        raise ConfigProblem("config_invalid", f"{file}: " + " ".join(_sentences(error))) from None
+        raise ConfigProblem("config_invalid", f"{file}: " + " ".join([*wrong, *_sentences(error)])) from None
     except SettingsError as error:  # a variable that should be JSON and is not
         section = re.search(r'field "(\w+)"', str(error))
         name = f"OMRWATCHD_{section[1].upper()}…" if section else "OMRWATCHD_…"
@@ -536,6 +538,33 @@ def load(file: Path) -> Settings:
             f"what {name} holds is no JSON.",
             "Lists are written there as in [1, 2].",
         ) from None
+    if wrong:
+        raise ConfigProblem("config_invalid", " ".join(wrong))
+    return settings
+
+
+def _strays(environ: Mapping[str, str]) -> Iterator[str]:
+    """Variables that are meant for a setting and would be passed over in silence.
+
+    Others of our prefix are none of it: Kubernetes sets OMRWATCHD_SERVICE_HOST beside a service of that name.
+    """
+    for name in environ:
+        if not name.upper().startswith(ENV_PREFIX):
+            continue
+        words = name[len(ENV_PREFIX) :].lower()
+        section, apart, _ = words.partition("__")
+        if apart and section not in Settings.model_fields:
+            yield f"{name} is for an unknown section {section}.{_nearest([section])}"
+        elif meant := next((key for key in _variables() if key.replace("__", "_") == words.upper()), None):
+            yield f"{name} is no setting. Did you mean {ENV_PREFIX}{meant}?"
+
+
+def _variables() -> Iterator[str]:
+    """SECTION__KEY of every setting whose section is one table."""
+    for section, field in Settings.model_fields.items():
+        model = _section_of(field)
+        if model is not None and model is not Watch:
+            yield from (f"{section}__{key}".upper() for key in model.model_fields)
 
 
 def _sentences(error: ValidationError) -> Iterator[str]:

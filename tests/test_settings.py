@@ -155,3 +155,34 @@ def test_a_variable_that_is_no_json_is_named(tmp_path: Path, monkeypatch: pytest
         loaded(tmp_path, SMALLEST)
     assert "OMRWATCHD_UPLOAD…" in caught.value.summary
     assert "Source" not in caught.value.sentence()
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("OMRWATCHD_SERVR__TOKEN", "unknown section servr. Did you mean server?"),
+        ("OMRWATCHD_SERVER_TOKEN", "Did you mean OMRWATCHD_SERVER__TOKEN?"),
+        ("omrwatchd_queue_max_files", "Did you mean OMRWATCHD_QUEUE__MAX_FILES?"),
+    ],
+)
+def test_variable_that_would_be_passed_over_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, words: str
+) -> None:
+    """A misspelt section, or one underscore too few, is as wrong in the environment as in the file."""
+    monkeypatch.setenv(name, "geheim")
+    with pytest.raises(ConfigProblem) as caught:
+        loaded(tmp_path, SMALLEST)
+    assert name in caught.value.summary
+    assert words in caught.value.summary
+    assert "geheim" not in caught.value.sentence()
+    with pytest.raises(ConfigProblem) as caught:
+        loaded(tmp_path, SMALLEST + "recursiv = true\n")
+    assert words in caught.value.summary
+    assert "watch.recursiv" in caught.value.summary
+
+
+def test_variable_of_another_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Our own that are no settings, and those that Kubernetes makes of a service's name."""
+    for name in ("CONFIG", "RECEIVER_TOKEN", "SERVICE_HOST", "PORT", "PORT_80_TCP"):
+        monkeypatch.setenv(f"OMRWATCHD_{name}", "tcp://10.0.0.1:80")
+    loaded(tmp_path, SMALLEST)

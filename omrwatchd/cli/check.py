@@ -12,11 +12,10 @@ from typing import Any
 from pydantic import BaseModel, ByteSize, SecretStr
 
 from omrwatchd.ops.redact import HIDDEN, Redactor
-from omrwatchd.settings import MIB, Settings, Watch
+from omrwatchd.settings import ENV_PREFIX, MIB, Settings, Watch
 
 LONG = 60
 """Characters of a line that the comments of the others do not line up with."""
-_PREFIX = "OMRWATCHD_"
 _REDACTOR = Redactor()
 
 
@@ -55,7 +54,7 @@ def _lines(section: str, table: BaseModel, given: Mapping[str, Any], settings: S
 
 def _source(section: str, key: str, given: Mapping[str, Any]) -> str:
     """The environment goes first (settings.py): key by key, table by table, or a section whole, as JSON."""
-    one, whole = f"{_PREFIX}{section}__{key}".upper(), f"{_PREFIX}{section}".upper()
+    one, whole = f"{ENV_PREFIX}{section}__{key}".upper(), f"{ENV_PREFIX}{section}".upper()
     for name in sorted(os.environ):
         if name.upper() == one or name.upper().startswith(f"{one}__"):
             return name
