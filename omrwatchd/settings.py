@@ -332,6 +332,19 @@ class Notify(Section):
             raise ValueError('must be two different times of day, such as ["08:00", "18:00"], or empty')
         return value
 
+    @model_validator(mode="after")
+    def _silence_fits(self) -> Self:
+        """The count begins anew with each opening of the window."""
+        if self.silence_window:
+            opens, closes = (int(time[:2]) * 60 + int(time[3:]) for time in self.silence_window)
+            minutes = (closes - opens) % 1440
+            if self.silence_minutes >= minutes:
+                raise ValueError(
+                    f"silence_minutes must be less than the {minutes} minutes of silence_window: "
+                    "no silence would ever be that long"
+                )
+        return self
+
 
 class Retention(Section):
     done_days: Days = 0.0

@@ -219,6 +219,11 @@ def test_nothing_is_left_behind(tmp_path: Path) -> None:
         ('silence_window = ["08:00", "08:00"]', "notify.silence_window: must be two different times of day"),
         ('silence_window = ["8", "18:00"]', "must be a time of day such as 08:00"),
         ("timeout_seconds = 0", "notify.timeout_seconds"),
+        (
+            'silence_minutes = 600\nsilence_window = ["08:00", "18:00"]',
+            "notify: silence_minutes must be less than the 600 minutes of silence_window",
+        ),
+        ('silence_minutes = 300\nsilence_window = ["22:00", "02:00"]', "less than the 240 minutes"),
     ],
 )
 def test_wrong_settings_are_one_sentence(tmp_path: Path, line: str, words: str) -> None:
