@@ -14,6 +14,7 @@ from omrwatchd.settings import Notify
 LONGEST_WAIT_SECONDS = 300.0
 """The time of the day is looked at again: clocks are set, and machines sleep."""
 DAY_SECONDS = 86_400.0
+_ARRIVALS = (events.FileArriving, events.FileStillGrowing, events.FileQueued)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,7 @@ class SilenceWatch(Service):
 
     def __call__(self, event: Event) -> None:
         """Take note of what arrives, on whatever thread that is."""
-        if isinstance(event, events.FileArriving | events.FileQueued):
+        if isinstance(event, _ARRIVALS):
             self._last = self._clock.monotonic()
             if self._told_of is not None:
                 self.bell.set()

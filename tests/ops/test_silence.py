@@ -136,6 +136,22 @@ def test_a_week_of_a_school(tmp_path: Path) -> None:
     assert len(told) == 2
 
 
+def test_file_that_grows_for_hours_is_no_silence() -> None:
+    """A long copy is something that arrives; told of it every 20 min, intake is heard."""
+    clock = SetClock("2026-11-02 08:00")
+    told: list[Event] = []
+    watch = SilenceWatch(Notify(silence_minutes=90), clock, told.append, lambda _name, death: None)
+    watch(ARRIVED)
+    for local in ("08:20", "08:40", "09:00", "09:20", "09:40", "10:00"):
+        clock.set(f"2026-11-02 {local}")
+        watch(events.FileStillGrowing("default", "a.zip", 1, 20))
+        watch._look()
+    assert told == []
+    clock.set("2026-11-02 11:30")
+    watch._look()
+    assert told == [events.Silence(90.0)]
+
+
 def test_it_waits_without_waking(tmp_path: Path) -> None:
     """Between two looks the thread sleeps: quiet hours cost nothing."""
     with watching(tmp_path, silence_minutes=600):
