@@ -1,4 +1,4 @@
-"""Old files leave done/, and old jobs the history; once an hour, and only what is surely ours.
+"""Old files leave done/, and old jobs the history; once an hour, by a steady clock, only what is surely ours.
 
 Deleted is what the daemon itself filed under done/, delivered and summed up, and what still is the very file
 that was recorded: size, time and inode. Everything else that lies there is somebody else's, and stays.
@@ -20,6 +20,10 @@ from omrwatchd.queue.history import AT_ONCE, History
 from omrwatchd.settings import Retention, Watch
 
 EVERY_SECONDS = 3600.0
+FIRST_SECONDS = 600.0
+"""After a start: a clock that was wrong at boot is set by then (NTP)."""
+JUMP_SECONDS = 600.0
+"""Between two rounds: by so much the time of the day was set, or the machine slept."""
 DAY_SECONDS = 86_400.0
 
 
@@ -42,11 +46,24 @@ class Keeper(Service):
         self._clock = clock
         self._announce = announce
         self._told: set[str] = set()
+        self._clocks_apart: float | None = None
 
     def run(self) -> None:
+        wait = FIRST_SECONDS
         while not self.stopping:
-            self.look()
-            self._clock.wait(self._stopping, EVERY_SECONDS)
+            if self._clock_is_steady():
+                self.look()
+                wait = EVERY_SECONDS
+            self._clock.wait(self._stopping, wait)
+
+    def _clock_is_steady(self) -> bool:
+        """Whether the time of the day has only passed since the last round; False at the first.
+
+        All of done/ is old to a clock that is a year ahead.
+        """
+        apart, before = self._clock.now() - self._clock.monotonic(), self._clocks_apart
+        self._clocks_apart = apart
+        return before is not None and abs(apart - before) < JUMP_SECONDS
 
     def look(self) -> None:
         """One round; what can't be done now is tried again in the next."""

@@ -307,11 +307,53 @@ def test_locked_queue_delays_it(archive: Archive) -> None:
     assert archive.station.job(job).finished_at is None
 
 
+class Rounds(LaterClock):
+    """The clock of a keeper whose rounds follow one another at once: it shows the days, then ends it."""
+
+    def __init__(self, *days: float) -> None:
+        super().__init__(days[0])
+        self._days = list(days[1:])
+
+    def wait(self, event: threading.Event, _seconds: float | None) -> bool:
+        if self._days:
+            self._ahead = self._days.pop(0) * DAY
+        else:
+            event.set()
+        return event.is_set()
+
+
+@pytest.mark.parametrize(
+    ("days", "pruned"),
+    [
+        ((31.0,), 0),  # right after a start nobody knows yet
+        ((31.0, 0.0, 0.0), 0),  # ahead at boot, then set
+        ((0.0, 0.0, 31.0, 0.0, 0.0), 0),  # ahead for a while
+        ((0.0, 31.0, 31.0), 1),  # it was a long sleep
+        ((31.0, 31.0), 1),
+    ],
+)
+def test_clock_that_jumps_deletes_nothing(archive: Archive, days: tuple[float, ...], pruned: int) -> None:
+    """The time of the day is believed when it has only passed from one round to the next."""
+    archive.deliver()
+    settings = archive.station.settings
+    keeper = Keeper(
+        settings.retention,
+        History(settings.queue_file),
+        settings.watch_named,
+        Rounds(*days),
+        archive.announced.append,
+        _fail,
+    )
+    keeper.run()
+    assert len(archive.announced) == pruned
+    assert len(os.listdir(archive.done)) == 1 - pruned
+
+
 def test_the_daemon_does_it_by_itself(archive: Archive, tmp_path: Path) -> None:
-    """With the settings alone the daemon prunes at its start; without them there is no such thread."""
+    """With the settings alone the daemon prunes; without them there is no such thread."""
     archive.deliver()
     settings: Settings = archive.station.settings
-    with attendants(settings, LaterClock(31), Hooks([archive.announced.append]), _fail):
+    with attendants(settings, Rounds(31, 31), Hooks([archive.announced.append]), _fail):
         until(lambda: [each for each in archive.announced if isinstance(each, events.FilePruned)])
     assert os.listdir(archive.done) == []
     off = settings.model_copy(update={"retention": type(settings.retention)()})
