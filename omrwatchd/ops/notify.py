@@ -194,8 +194,16 @@ def _started(command: Sequence[str], text: bytes) -> Iterator[tuple[subprocess.P
             yield process, _Said(ears)
         finally:
             if process.poll() is None:  # not reaped yet, so the number still is its group's
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
+                _end(process)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except PermissionError:  # it runs as another user (sudo), beyond our signals: its end is awaited aside
+        threading.Thread(target=process.wait, name="notify left", daemon=True).start()
+    else:
+        process.wait()
 
 
 def _ending(code: int, last_line: str) -> str:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -110,6 +112,22 @@ def test_command_that_hangs_is_killed_with_all_that_it_started(tmp_path: Path) -
         [failure] = until(lambda: desk.seen(events.NotifyFailed))
         assert (failure.about, failure.reason) == ("file_failed", "it was killed after 20 s")
         until(lambda: not is_running(child), what="the end of the child")
+        desk.hooks(FAILED)
+        until(desk.told)
+
+
+def test_command_that_may_not_be_killed_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that runs as another user, as sudo does, is beyond our signals; the next one goes on."""
+
+    def refuse(_group: int, _signal: int) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "killpg", refuse)
+    script = "test -f pid && exec cat >> told.jsonl\necho $$ > pid; exec sleep 600"
+    with notifying(tmp_path, script, timeout_seconds=20) as desk:
+        desk.hooks(FAILED)
+        until(lambda: desk.seen(events.NotifyFailed))
+        os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
         desk.hooks(FAILED)
         until(desk.told)
 
