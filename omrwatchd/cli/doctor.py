@@ -66,7 +66,8 @@ def become(name: str) -> None:
     if os.geteuid() == user.pw_uid:
         return
     # all that is imported later is read by that user, who may not see where this Python lies
-    importlib.import_module("encodings.idna")
+    for codec in ("idna", "unicode_escape"):
+        importlib.import_module(f"encodings.{codec}")
     try:
         os.initgroups(name, user.pw_gid)
         os.setgid(user.pw_gid)

@@ -33,11 +33,11 @@ def problems(settings: Settings, *, every_folder: bool = False) -> list[Problem]
     found += file_place("queue.path", settings.queue_file)
     found += on_network("queue.path", settings.queue_file)
     found += file_place("summary.path", settings.summary_file)
-    found += _command(settings.notify)
+    found += command(settings.notify)
     return found
 
 
-def _command(notify: Notify) -> Iterator[Problem]:
+def command(notify: Notify) -> Iterator[Problem]:
     if notify.command and shutil.which(notify.command[0]) is None:
         yield Problem(
             "command_missing",
