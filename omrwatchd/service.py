@@ -69,6 +69,7 @@ class Daemon:
         # SimpleQueue: a signal handler may put into it while the main thread is inside its get
         self._word: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._death: tuple[str, BaseException] | None = None
+        self._asked_to_end = False
         self._started = False
         self._previous: Settings | None = None
 
@@ -95,7 +96,9 @@ class Daemon:
         """Work under the present settings; None when there are others to go on with."""
         with (
             self._inhabitants() as (worker, intake, store),
-            attendants(self._settings, self._clock, self._announce, self._on_death),
+            attendants(
+                self._settings, self._clock, self._announce, self._on_death, lambda: self._asked_to_end
+            ),
         ):
             worker.start()
             intake.start()
@@ -129,6 +132,7 @@ class Daemon:
         self._started, self._previous = True, None
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        self._asked_to_end = self._asked_to_end or number != signal.SIGHUP
         self._word.put(signal.Signals(number).name)
 
     def _on_death(self, thread: str, death: BaseException) -> None:

@@ -84,3 +84,17 @@ def test_drain_waits_for_its_notifications(machine: Machine) -> None:
     assert machine.start("--until-idle").wait(30) == 0
     assert json.loads((machine.folder / "told.jsonl").read_text())["code"] == "no_sheets"
     assert os.listdir(machine.folder / "failed")
+
+
+def test_drain_that_waits_for_a_notification_can_be_ended(machine: Machine) -> None:
+    """A command that hangs does not keep a drain that is told to stop; what was not told is logged."""
+    program = machine.folder / "alert.sh"
+    program.write_text(f"#!/bin/sh\ntouch {machine.folder}/hangs\nexec sleep 600\n")
+    program.chmod(0o755)
+    with_sections(machine, f'[notify]\ncommand = ["{program}"]\ntimeout_seconds = 600\n')
+    write_zip(machine.drop / "empty.zip", sheets=0)
+    process = machine.start("--until-idle")
+    until(lambda: machine.log("daemon_stopping") and (machine.folder / "hangs").exists())
+    assert machine.stop(process) == 0
+    [failed] = machine.log("notify_failed")
+    assert failed["reason"] == "it was still running when the daemon was stopped"
