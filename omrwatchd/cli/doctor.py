@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-import json
 import os
 import pwd
 import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from omrwatchd.cli.machine import as_text
 from omrwatchd.clock import SystemClock
 from omrwatchd.errors import Problem
 from omrwatchd.ops.doctor import Finding, Level, Token, examine, find_token
@@ -97,7 +97,7 @@ def _coloured(level: Level) -> str:
 
 def _print_json(findings: Iterable[Finding]) -> int:
     found = list(findings)
-    print(_text(json.dumps([dataclasses.asdict(f) for f in found], ensure_ascii=False, indent=2)))
+    print(_text(as_text([dataclasses.asdict(f) for f in found], indent=2)))
     return 1 if any(f.level is Level.FAIL for f in found) else 0
 
 
