@@ -49,7 +49,8 @@ def document(event: Event, now: float, redactor: Redactor) -> dict[str, Any]:
 
 def environment(given: Mapping[str, str]) -> dict[str, str]:
     """Ours, without what may hold a secret or speaks to systemd in our name."""
-    return {key: value for key, value in given.items() if not key.startswith(_NOT_HANDED_ON)}
+    # settings take theirs in any case: omrwatchd_server__token is one, too
+    return {key: value for key, value in given.items() if not key.upper().startswith(_NOT_HANDED_ON)}
 
 
 class Notifier(Service):

@@ -161,6 +161,7 @@ def test_command_gets_no_secret_and_no_word_to_systemd(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The command's environment lacks our settings and sockets, and the event lacks the token."""
+    monkeypatch.setenv("omrwatchd_server__token", "t0p-s3cret")
     for name in ("OMRWATCHD_PASSWORD", "NOTIFY_SOCKET", "CREDENTIALS_DIRECTORY", "WATCHDOG_PID"):
         monkeypatch.setenv(name, "t0p-s3cret")
     monkeypatch.setenv("LANG", "C.UTF-8")
