@@ -3,7 +3,7 @@
 # Nothing that exists under /etc/omrwatchd or /var/lib/omrwatchd is changed. May be run again, e.g. to upgrade.
 #
 #   DESTDIR        puts all of it below another folder, for packages; no user is made then
-#   PREFIX         the program's own folder (the unit has /opt/omrwatchd)
+#   PREFIX         a folder for the program alone, not /usr/local (the unit has /opt/omrwatchd)
 #   SYSTEM_PYTHON  a Python 3.11 or newer that the service's user can see
 #   EXTRAS         e.g. demo, for `omrwatchd receiver`
 #   PIP_FLAGS      e.g. --no-index --find-links=DIR, where there is no network
@@ -28,6 +28,16 @@ must_be_root() {
     [ -n "$DESTDIR" ] || [ "$(id -u)" = 0 ] || fail "This needs root: sudo make $1"
 }
 
+# what lies there is deleted by uninstall, with all that is in it
+must_be_ours() {
+    case $PREFIX in
+        /*) ;;
+        *) fail "PREFIX must be an absolute path, not $PREFIX" ;;
+    esac
+    [ -d "$PROGRAM/share/doc/omrwatchd" ] || [ -z "$(ls -A "$PROGRAM" 2>/dev/null)" ] \
+        || fail "$PROGRAM holds other things; name a folder for omrwatchd alone with PREFIX=…"
+}
+
 check_python() {
     [ -x "$SYSTEM_PYTHON" ] || fail "There is no $SYSTEM_PYTHON; name a Python 3.11 or newer with SYSTEM_PYTHON=…"
     "$SYSTEM_PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -40,6 +50,7 @@ check_python() {
 }
 
 install_program() {
+    mkdir -p "$PROGRAM/share/doc/omrwatchd"
     "$SYSTEM_PYTHON" -m venv "$PROGRAM"
     # built from a copy: a build by root leaves nothing behind in the source
     source=$(mktemp -d)
@@ -89,6 +100,7 @@ install_skeleton() {
 
 do_install() {
     must_be_root install
+    must_be_ours
     check_python
     install_program
     install_service
@@ -109,6 +121,7 @@ EOF
 
 do_uninstall() {
     must_be_root uninstall
+    must_be_ours
     if [ -z "$DESTDIR" ] && [ -d /run/systemd/system ] && [ -e "$UNITS/omrwatchd.service" ]; then
         systemctl disable --now omrwatchd.service
     fi

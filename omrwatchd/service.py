@@ -90,7 +90,13 @@ class Daemon:
         """Work under the present settings; None when there are others to go on with."""
         with (
             self._inhabitants() as (worker, intake, store),
-            attendants(self._settings, self._clock, self._announce, self._on_death),
+            attendants(
+                self._settings,
+                self._clock,
+                self._announce,
+                self._on_death,
+                lambda: self._signals.asked_to_end,
+            ),
         ):
             self._signals.at_work = True
             worker.start()

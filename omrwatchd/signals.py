@@ -27,6 +27,8 @@ class Signals:
         self.words: queue.SimpleQueue[str] = queue.SimpleQueue()
         self.at_work = False
         """Threads run that a stop must end with care; until then a stop ends the process on the spot."""
+        self.asked_to_end = False
+        """A stop has come; what waits for nothing but its own end heeds it by this."""
         self._heard: set[int] = set()
         self._reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         os.set_blocking(self._reader, True)
@@ -46,6 +48,7 @@ class Signals:
                 self._take(signal.Signals(number).name)
 
     def _take(self, name: str) -> None:
+        self.asked_to_end = self.asked_to_end or name != RELOAD
         self.words.put(name)
         if name != RELOAD:
             if self.at_work:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-import json
 import os
 import pwd
 import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from omrwatchd.cli.machine import as_text
 from omrwatchd.clock import SystemClock
 from omrwatchd.errors import Problem
 from omrwatchd.ops.doctor import Finding, Level, Token, examine, find_token
@@ -65,7 +65,8 @@ def become(name: str) -> None:
     if os.geteuid() == user.pw_uid:
         return
     # all that is imported later is read by that user, who may not see where this Python lies
-    importlib.import_module("encodings.idna")
+    for codec in ("idna", "unicode_escape"):
+        importlib.import_module(f"encodings.{codec}")
     try:
         os.initgroups(name, user.pw_gid)
         os.setgid(user.pw_gid)
@@ -95,7 +96,7 @@ def _coloured(level: Level) -> str:
 
 def _print_json(findings: Iterable[Finding]) -> int:
     found = list(findings)
-    print(_text(json.dumps([dataclasses.asdict(f) for f in found], ensure_ascii=False, indent=2)))
+    print(_text(as_text([dataclasses.asdict(f) for f in found], indent=2)))
     return 1 if any(f.level is Level.FAIL for f in found) else 0
 
 

@@ -69,7 +69,7 @@ def _of_daemon(worker: WorkerView) -> str:
 
 
 def _unknown(settings: Settings, watch: Watch | None, path: bytes, name: str, worker: WorkerView) -> str:
-    if watch is not None and not watch.drop.is_dir():
+    if watch is not None and not os.path.isdir(watch.drop):
         return f"{name} can't be looked at: its drop folder {watch.drop} is not there."
     try:
         found = os.lstat(path)

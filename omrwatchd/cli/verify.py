@@ -40,7 +40,7 @@ def verify(views: Views, folder: Path) -> bool:
     Raises:
         Problem: ``usage_folder``: it is no folder.
     """
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise Problem("usage_folder", f"{folder} is no folder.", "Name the folder that holds the ZIPs.")
     findings = []
     for finding in _findings(views, os.fsencode(folder)):

@@ -9,8 +9,11 @@ from omrwatchd.settings import Watch
 
 
 def nearest(folder: Path) -> Path:
-    """The folder, or the nearest existing one above it, in which it would be made."""
-    while not folder.exists() and folder != folder.parent:
+    """The folder, or the nearest existing one above it, in which it would be made.
+
+    What can't be looked at counts as absent; Path.exists() raises there (a failing share, a private folder).
+    """
+    while not os.path.exists(folder) and folder != folder.parent:
         folder = folder.parent
     return folder
 

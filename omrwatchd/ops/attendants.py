@@ -5,7 +5,7 @@ Each is there only when the settings ask for it, and none of them is in delivery
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
 from omrwatchd.clock import Clock
@@ -18,8 +18,16 @@ JOIN_SECONDS = 1.0
 
 
 @contextmanager
-def attendants(settings: Settings, clock: Clock, hooks: Hooks, on_death: Died) -> Iterator[None]:
+def attendants(
+    settings: Settings,
+    clock: Clock,
+    hooks: Hooks,
+    on_death: Died,
+    hurried: Callable[[], bool] = lambda: False,
+) -> Iterator[None]:
     """They work inside this context, on a queue that exists.
+
+    ``hurried``: whether the daemon was asked to end.
 
     Raises:
         Problem: ``metrics_address``, when the address of the metrics can't be had.
@@ -28,7 +36,7 @@ def attendants(settings: Settings, clock: Clock, hooks: Hooks, on_death: Died) -
         if settings.metrics.address is not None:
             _serve_metrics(stack, settings, clock, hooks, on_death)
         if settings.notify.command:
-            _notify(stack, settings, clock, hooks, on_death)
+            _notify(stack, settings, clock, hooks, on_death, hurried)
         if settings.notify.silence_minutes > 0:
             _watch_silence(stack, settings, clock, hooks, on_death)
         if settings.retention.done_days > 0 or settings.retention.history_days > 0:
@@ -67,11 +75,18 @@ def _serve_metrics(stack: ExitStack, settings: Settings, clock: Clock, hooks: Ho
     _run(stack, server, JOIN_SECONDS)
 
 
-def _notify(stack: ExitStack, settings: Settings, clock: Clock, hooks: Hooks, on_death: Died) -> None:
+def _notify(
+    stack: ExitStack,
+    settings: Settings,
+    clock: Clock,
+    hooks: Hooks,
+    on_death: Died,
+    hurried: Callable[[], bool],
+) -> None:
     from omrwatchd.ops.notify import Notifier
     from omrwatchd.ops.redact import Redactor
 
-    notifier = Notifier(settings.notify, Redactor(settings.server), clock, hooks, on_death)
+    notifier = Notifier(settings.notify, Redactor(settings.server), clock, hooks, on_death, hurried)
     # its own limits end it: a stop is not to swallow what made somebody stop it
     _run(stack, notifier, None)
     _listen(stack, hooks, notifier)

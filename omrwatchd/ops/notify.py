@@ -12,7 +12,7 @@ import signal
 import socket
 import subprocess
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -49,16 +49,25 @@ def document(event: Event, now: float, redactor: Redactor) -> dict[str, Any]:
 
 def environment(given: Mapping[str, str]) -> dict[str, str]:
     """Ours, without what may hold a secret or speaks to systemd in our name."""
-    return {key: value for key, value in given.items() if not key.startswith(_NOT_HANDED_ON)}
+    # settings take theirs in any case: omrwatchd_server__token is one, too
+    return {key: value for key, value in given.items() if not key.upper().startswith(_NOT_HANDED_ON)}
 
 
 class Notifier(Service):
     """A listener that never waits, and a thread that runs one command at a time."""
 
     def __init__(
-        self, settings: Notify, redactor: Redactor, clock: Clock, announce: Announce, on_death: Died
+        self,
+        settings: Notify,
+        redactor: Redactor,
+        clock: Clock,
+        announce: Announce,
+        on_death: Died,
+        hurried: Callable[[], bool] = lambda: False,
     ) -> None:
+        """``hurried``: whether the daemon was asked to end; one that is done otherwise lets all be told."""
         super().__init__("notify", on_death)
+        self._hurried = hurried
         self._settings = settings
         self._redactor = redactor
         self._clock = clock
@@ -124,22 +133,24 @@ class Notifier(Service):
 
     def _run(self, text: bytes) -> None:
         """Raises CommandFailed."""
-        if self._clock.monotonic() >= self._end_by:
+        if self._is_over():
             raise CommandFailed(self._over)
         with _started(self._settings.command, text) as (process, said):
             self._wait(process, said)
             if process.returncode != 0:
                 raise CommandFailed(_ending(process.returncode, said.last_line()))
 
+    def _is_over(self) -> bool:
+        return self._clock.monotonic() >= self._end_by or (self._may_finish and self._hurried())
+
     def _wait(self, process: subprocess.Popen[bytes], said: _Said) -> None:
         """Raises CommandFailed when the time is over; the process still runs then."""
         limit = self._clock.monotonic() + self._settings.timeout_seconds
         pause = 0.005
         while process.poll() is None:
-            now = self._clock.monotonic()
-            if now >= self._end_by:
+            if self._is_over():
                 raise CommandFailed(f"it was still running when {self._over}")
-            if now >= limit:
+            if self._clock.monotonic() >= limit:
                 raise CommandFailed(f"it was killed after {self._settings.timeout_seconds:g} s")
             said.listen()
             self._clock.wait(_NEVER, pause)
@@ -194,8 +205,16 @@ def _started(command: Sequence[str], text: bytes) -> Iterator[tuple[subprocess.P
             yield process, _Said(ears)
         finally:
             if process.poll() is None:  # not reaped yet, so the number still is its group's
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
+                _end(process)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except PermissionError:  # it runs as another user (sudo), beyond our signals: its end is awaited aside
+        threading.Thread(target=process.wait, name="notify left", daemon=True).start()
+    else:
+        process.wait()
 
 
 def _ending(code: int, last_line: str) -> str:

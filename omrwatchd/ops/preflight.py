@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -33,11 +34,11 @@ def problems(settings: Settings, *, every_folder: bool = False) -> list[Problem]
     found += file_place("queue.path", settings.queue_file)
     found += on_network("queue.path", settings.queue_file)
     found += file_place("summary.path", settings.summary_file)
-    found += _command(settings.notify)
+    found += command(settings.notify)
     return found
 
 
-def _command(notify: Notify) -> Iterator[Problem]:
+def command(notify: Notify) -> Iterator[Problem]:
     if notify.command and shutil.which(notify.command[0]) is None:
         yield Problem(
             "command_missing",
@@ -60,7 +61,7 @@ def tls_files(settings: Settings) -> Iterator[Problem]:
     server = settings.server
     for key in ("ca_file", "client_cert", "client_key"):
         file: Path | None = getattr(server, key)
-        if file is not None and not (file.is_file() and os.access(file, os.R_OK)):
+        if file is not None and not (os.path.isfile(file) and os.access(file, os.R_OK)):
             yield Problem("file_unreadable", f"server.{key} {file} is no readable file.", "Check its path.")
             return
     try:
@@ -77,23 +78,38 @@ def proxy(settings: Settings) -> Iterator[Problem]:
 
 
 def _folders(watch: Watch, key: str) -> Iterator[Problem]:
-    if not watch.drop.is_dir():
-        yield Problem(
-            "folder_missing",
-            f"{key}.drop {watch.drop} is not an existing folder.",
-            "Make it, or mount the share.",
-        )
+    if (problem := _absent(watch, key)) is not None:
+        yield problem
     else:
         yield from _writable(f"{key}.drop", watch.drop)
     for name, folder in (("done", watch.done_folder), ("failed", watch.failed_folder)):
         yield from _writable(f"{key}.{name}", folder)
 
 
+def _absent(watch: Watch, key: str) -> Problem | None:
+    try:
+        if stat.S_ISDIR(os.stat(watch.drop).st_mode):
+            return None
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except OSError as error:  # a share that fails, or a folder above it that is private
+        return Problem(
+            "folder_unreadable",
+            f"{key}.drop {watch.drop} can't be looked at: {error.strerror}.",
+            "Check the share, and this user's rights on the folders above it.",
+        )
+    return Problem(
+        "folder_missing",
+        f"{key}.drop {watch.drop} is not an existing folder.",
+        "Make it, or mount the share.",
+    )
+
+
 def nested(watch: Watch, key: str) -> Iterator[Problem]:
     """Settings compare the paths as they are written; links may still join them."""
-    drop = watch.drop.resolve()
+    drop = _real(watch.drop)
     for name, folder in (("done", watch.done_folder), ("failed", watch.failed_folder)):
-        target = folder.resolve()
+        target = _real(folder)
         if drop.is_relative_to(target) or target.is_relative_to(drop):
             yield Problem(
                 "folders_nested",
@@ -102,11 +118,16 @@ def nested(watch: Watch, key: str) -> Iterator[Problem]:
             )
 
 
+def _real(folder: Path) -> Path:
+    """Without its links, as far as they can be followed: Path.resolve() raises where they are a loop."""
+    return Path(os.path.realpath(folder))
+
+
 def joined(watches: Sequence[Watch]) -> Iterator[Problem]:
     """Two drop folders that are one, or lie in one another, by a link: each file would be two watches'."""
     for number, watch in enumerate(watches):
         for other in watches[:number]:
-            one, two = watch.drop.resolve(), other.drop.resolve()
+            one, two = _real(watch.drop), _real(other.drop)
             if one.is_relative_to(two) or two.is_relative_to(one):
                 yield Problem(
                     "folders_nested",
@@ -119,7 +140,7 @@ def joined(watches: Sequence[Watch]) -> Iterator[Problem]:
 def _writable(key: str, folder: Path) -> Iterator[Problem]:
     """The folder, or the nearest existing one above it in which it would be made, can be written."""
     place = nearest(folder)
-    if not place.is_dir():
+    if not os.path.isdir(place):
         yield Problem("no_folder", f"{key} {folder} can't be made: {place} is no folder.", "Check the path.")
     elif not may_write(place):
         yield Problem(
@@ -141,9 +162,9 @@ def on_network(key: str, file: Path, mountinfo: bytes | None = None) -> Iterator
 
 
 def file_place(key: str, file: Path) -> Iterator[Problem]:
-    if file.is_dir():
+    if os.path.isdir(file):
         yield Problem("not_a_file", f"{key} {file} is a folder.", "Name a file in it.")
-    elif file.exists() and not os.access(file, os.R_OK | os.W_OK):
+    elif os.path.exists(file) and not os.access(file, os.R_OK | os.W_OK):
         yield Problem(
             "file_not_writable", f"{key} {file} can't be written by this user.", "Check its rights."
         )

@@ -43,7 +43,7 @@ class Redactor:
 
     def __init__(self, server: Server | None = None) -> None:
         self._known: set[str] = set()
-        self._files: dict[Path, int] = {}
+        self._files: dict[Path, tuple[int, int, int]] = {}
         self._lock = threading.Lock()
         if server is not None:
             self._learn_settings(server)
@@ -55,7 +55,7 @@ class Redactor:
             parts = urlsplit(server.proxy)
             self._learn(each for each in (parts.password, parts.netloc.rpartition("@")[0]) if each)
         files = [token_file(server), server.login.password_file if server.login is not None else None]
-        self._files = {file: 0 for file in files if file is not None}
+        self._files = {file: (0, 0, 0) for file in files if file is not None}
 
     def learn(self, secret: str) -> None:
         """One more that is to be hidden wherever it stands."""
@@ -68,7 +68,8 @@ class Redactor:
     def _read_files(self) -> None:
         for file, known in self._files.items():
             try:
-                changed = os.stat(file).st_mtime_ns
+                found = os.stat(file)
+                changed = (found.st_mtime_ns, found.st_ino, found.st_size)
                 if changed != known:
                     with open(file, encoding="utf-8-sig", errors="replace") as opened:
                         self._learn([opened.read(_LARGEST)])

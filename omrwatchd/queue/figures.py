@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,7 +49,7 @@ def read_figures(file: Path, clock: Clock) -> Figures | None:
     Raises:
         Problem: ``queue_unusable``: locked, damaged or gone.
     """
-    if not file.exists():
+    if not os.path.exists(file):
         return None
     with usable(file):
         engine = open_database(file, create=False, patience=PATIENCE_SECONDS)

@@ -8,6 +8,7 @@ A job of which surely nothing reached the server loses its row, parts and all.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -42,7 +43,7 @@ class History:
     @contextmanager
     def _begin(self, *, writes: bool) -> Iterator[Connection]:
         """A transaction; Problem, ``queue_unusable``, when the database refuses it."""
-        if not self._file.exists():  # SQLite would make an empty one
+        if not os.path.exists(self._file):  # SQLite would make an empty one
             raise Problem("queue_unusable", f"The queue {self._file} is gone.", "Restart the daemon.")
         with usable(self._file):
             engine = open_database(self._file, create=False)

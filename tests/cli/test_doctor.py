@@ -46,6 +46,16 @@ def test_json_is_a_list_of_objects(patient: Patient) -> None:
     assert "wrong-token" not in done.stdout
 
 
+def test_json_keeps_letters_that_the_output_does_not_know(
+    patient: Patient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder's name is the same in whatever encoding a monitoring system runs it."""
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    patient.configure(f'done = "{patient.folder}/pr\u00fcfung"\n')
+    found = {finding["name"]: finding for finding in json.loads(patient.call("doctor", "--json").stdout)}
+    assert f"{patient.folder}/pr\u00fcfung" in found["done:default"]["summary"]
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become another user")
 def test_root_is_told_to_look_as_the_service_user(patient: Patient) -> None:
     """Root may do everything, so its own findings about rights are worth little."""

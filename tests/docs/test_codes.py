@@ -14,11 +14,11 @@ NEVER_OF_A_FILE = {
     "lookup_unusable", "files_failing", "token_rejected", "token_missing", "token_unreadable",
     "token_unusable", "login_rejected", "login_unusable", "password_unreadable",
     # of a start
-    "ca_file_unusable", "client_cert_unusable",
+    "ca_file_unusable", "client_cert_unusable", "proxy_unusable",
     # answers to a command
     "needs_force", "no_queue", "not_now", "unknown_id",
 }  # fmt: skip
-OF_A_START = {"ca_file_unusable", "client_cert_unusable"}
+OF_A_START = {"ca_file_unusable", "client_cert_unusable", "proxy_unusable"}
 
 
 def table(name: str) -> set[str]:

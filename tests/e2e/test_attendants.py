@@ -26,7 +26,7 @@ def alert_program(folder: Path) -> Path:
 
 
 def test_metrics_notifications_and_retention_work_together(machine: Machine) -> None:
-    """One file delivered, one refused: both are counted, the refusal is told, the old one leaves done/."""
+    """One file delivered, one refused: both are counted, the refusal is told; a start deletes nothing."""
     program = alert_program(machine.folder)
     with_sections(
         machine,
@@ -48,11 +48,10 @@ def test_metrics_notifications_and_retention_work_together(machine: Machine) -> 
     told = until(lambda: (machine.folder / "told.jsonl").exists() and (machine.folder / "told.jsonl"))
     assert json.loads(until(told.read_text))["event"] == "file_refused"
     assert machine.stop(process) == 0
-    assert machine.names("done") == ["good.zip"]  # retention looks at the start and then every hour
     again = machine.start()
-    until(lambda: machine.log("file_pruned"))
+    until(lambda: len(machine.log("metrics_served")) == 2)
     assert machine.stop(again) == 0
-    assert machine.names("done") == []
+    assert machine.names("done") == ["good.zip"]  # retention waits for ten minutes of a steady clock
 
 
 def test_taken_metrics_port_ends_the_start(machine: Machine) -> None:
@@ -85,3 +84,17 @@ def test_drain_waits_for_its_notifications(machine: Machine) -> None:
     assert machine.start("--until-idle").wait(30) == 0
     assert json.loads((machine.folder / "told.jsonl").read_text())["code"] == "no_sheets"
     assert os.listdir(machine.folder / "failed")
+
+
+def test_drain_that_waits_for_a_notification_can_be_ended(machine: Machine) -> None:
+    """A command that hangs does not keep a drain that is told to stop; what was not told is logged."""
+    program = machine.folder / "alert.sh"
+    program.write_text(f"#!/bin/sh\ntouch {machine.folder}/hangs\nexec sleep 600\n")
+    program.chmod(0o755)
+    with_sections(machine, f'[notify]\ncommand = ["{program}"]\ntimeout_seconds = 600\n')
+    write_zip(machine.drop / "empty.zip", sheets=0)
+    process = machine.start("--until-idle")
+    until(lambda: machine.log("daemon_stopping") and (machine.folder / "hangs").exists())
+    assert machine.stop(process) == 0
+    [failed] = machine.log("notify_failed")
+    assert failed["reason"] == "it was still running when the daemon was stopped"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -114,6 +116,22 @@ def test_command_that_hangs_is_killed_with_all_that_it_started(tmp_path: Path) -
         until(desk.told)
 
 
+def test_command_that_may_not_be_killed_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that runs as another user, as sudo does, is beyond our signals; the next one goes on."""
+
+    def refuse(_group: int, _signal: int) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "killpg", refuse)
+    script = "test -f pid && exec cat >> told.jsonl\necho $$ > pid; exec sleep 600"
+    with notifying(tmp_path, script, timeout_seconds=20) as desk:
+        desk.hooks(FAILED)
+        until(lambda: desk.seen(events.NotifyFailed))
+        os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
+        desk.hooks(FAILED)
+        until(desk.told)
+
+
 def test_command_that_fails_is_logged_with_its_last_words(tmp_path: Path) -> None:
     """Exit code and last line of standard error are in the log; a secret in them is not."""
     with notifying(tmp_path, "echo first >&2; echo 'no route with t0p-s3cret' >&2; exit 3") as desk:
@@ -143,6 +161,7 @@ def test_command_gets_no_secret_and_no_word_to_systemd(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The command's environment lacks our settings and sockets, and the event lacks the token."""
+    monkeypatch.setenv("omrwatchd_server__token", "t0p-s3cret")
     for name in ("OMRWATCHD_PASSWORD", "NOTIFY_SOCKET", "CREDENTIALS_DIRECTORY", "WATCHDOG_PID"):
         monkeypatch.setenv(name, "t0p-s3cret")
     monkeypatch.setenv("LANG", "C.UTF-8")

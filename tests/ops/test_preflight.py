@@ -76,3 +76,28 @@ def test_a_proxy_of_the_environment_that_is_none_is_named_before_the_start(
     [sentence] = sentences(tmp_path, f'[[watch]]\ndrop = "{tmp_path}/drop"\n')
     assert sentence.startswith("HTTP_PROXY, HTTPS_PROXY or ALL_PROXY")
     assert "t0p-s3cret" not in sentence
+
+
+@pytest.mark.parametrize("key", ["drop", "done", "queue", "summary", "ca_file"])
+@pytest.mark.parametrize("kind", ["too long", "loop", "private"])
+def test_place_that_can_not_be_looked_at_is_no_traceback(tmp_path: Path, key: str, kind: str) -> None:
+    """Neither ends a start, nor, at a reload, the daemon: it is named, or what uses it names it later."""
+    (tmp_path / "drop").mkdir()
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "private").mkdir()
+    place = {
+        "too long": f"{tmp_path}/{300 * 'x'}",
+        "loop": f"{tmp_path}/loop/x",
+        "private": f"{tmp_path}/private/x",
+    }[kind]
+    given = {"drop": f"{tmp_path}/drop", "done": f"{tmp_path}/done"} | {key: place}
+    text = f'ca_file = "{place}"\n' if key == "ca_file" else ""
+    for section in ("queue", "summary"):
+        text += f'[{section}]\npath = "{given.get(section, f"{tmp_path}/{section}")}"\n'
+    text += f'[[watch]]\ndrop = "{given["drop"]}"\ndone = "{given["done"]}"\nfailed = "{tmp_path}/failed"\n'
+    (tmp_path / "private").chmod(0o000)
+    try:
+        found = sentences(tmp_path, text)
+    finally:
+        (tmp_path / "private").chmod(0o700)
+    assert key != "drop" or (len(found) == 1 and place in found[0])

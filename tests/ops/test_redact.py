@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,18 @@ def test_token_files_are_known_before_and_after_they_change(tmp_path: Path) -> N
     assert redactor.text("sent second-token after first-token") == "sent *** after ***"
     file.unlink()
     assert redactor.text("sent second-token after first-token") == "sent *** after ***"
+
+
+def test_token_file_that_is_replaced_within_one_tick_is_read_again(tmp_path: Path) -> None:
+    """Another file of the same time is another file: a copy keeps the time of what it is a copy of."""
+    (tmp_path / "token").write_text("first-token")
+    (tmp_path / "new").write_text("other-token")
+    found = (tmp_path / "token").stat()
+    os.utime(tmp_path / "new", ns=(found.st_atime_ns, found.st_mtime_ns))
+    redactor = Redactor(Server.model_validate({"base_url": ADDRESS, "token_file": tmp_path / "token"}))
+    assert redactor.text("sent first-token") == "sent ***"
+    (tmp_path / "new").replace(tmp_path / "token")
+    assert redactor.text("sent other-token") == "sent ***"
 
 
 def test_byte_order_mark_is_no_part_of_a_token(tmp_path: Path) -> None:

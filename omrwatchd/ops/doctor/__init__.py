@@ -9,7 +9,8 @@ from functools import partial
 
 from omrwatchd.clock import Clock
 from omrwatchd.errors import Problem
-from omrwatchd.ops.doctor.finding import Finding, Level, fail, failed, reason_of
+from omrwatchd.ops import preflight
+from omrwatchd.ops.doctor.finding import Finding, Level, fail, failed, ok, reason_of
 from omrwatchd.ops.doctor.folders import examine_folders
 from omrwatchd.ops.doctor.machine import examine_inotify, examine_space, examine_user, metrics_port
 from omrwatchd.ops.doctor.rights import examine_rights
@@ -45,11 +46,13 @@ def _examine(settings: Settings, token: Token | Problem, clock: Clock, *, upload
     yield examine_user(SERVICE_USER)
     for watch in settings.watch:
         yield from _in_time(f"drop:{watch.name}", partial(_watch, watch, clock))
+    yield from _in_time("watches", lambda: [failed("watches", it) for it in preflight.joined(settings.watch)])
     yield from _in_time("space", lambda: examine_space(settings))
     yield from _in_time("inotify", lambda: [examine_inotify(settings)])
     state = _in_time("queue", lambda: examine_state(settings, clock))
     yield from state
     yield from _metrics(settings, state)
+    yield from _in_time("notify", lambda: _notify(settings))
     try:
         yield from examine_server(settings, token, clock, upload=upload)
     except Exception as error:  # noqa: BLE001 - what is not understood must not pass for good
@@ -67,6 +70,14 @@ def _metrics(settings: Settings, state: Iterable[Finding]) -> Iterator[Finding]:
     if listen:
         running = any(f.name == "daemon" and not f.summary.startswith("Not running") for f in state)
         yield metrics_port(str(listen), running=running)
+
+
+def _notify(settings: Settings) -> Iterator[Finding]:
+    problem = next(preflight.command(settings.notify), None)
+    if problem is not None:
+        yield failed("notify", problem)
+    elif settings.notify.command:
+        yield ok("notify", f"notify.command {settings.notify.command[0]} can be run by this user.")
 
 
 def _in_time(name: str, look: Callable[[], Iterable[Finding]]) -> list[Finding]:

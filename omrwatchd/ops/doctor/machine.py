@@ -109,7 +109,7 @@ def _folders_heard(watch: Watch) -> int:
     """How many watches one drop folder takes: one each for it and, where they matter, its subfolders."""
     mount = mount_of(os.fsencode(watch.drop))
     hears = watch.observer == "hints" or (watch.observer == "auto" and (mount is None or mount.gives_hints))
-    if not hears or not watch.drop.is_dir():
+    if not hears or not os.path.isdir(watch.drop):
         return 0
     if not watch.recursive and watch.upload_type is not UploadType.IMAGES:
         return 1

@@ -32,7 +32,7 @@ def examine_rights(watch: Watch) -> Finding:
     except (FolderLost, OSError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         return fail(name, f"watch.drop {watch.drop} can't be listed: {reason}.", _advice(watch.drop))
-    obstacles += [f"{os.fsdecode(path)}: {reason}" for path, reason in seen.unreadable]
+    obstacles += [f"{display_name(path)}: {reason}" for path, reason in seen.unreadable]
     if obstacles:
         more = f" (and {len(obstacles) - 1} more)" if len(obstacles) > 1 else ""
         return fail(name, f"{obstacles[0]}{more}.", _advice(watch.drop))

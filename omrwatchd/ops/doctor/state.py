@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,7 +35,7 @@ def examine_queue(file: Path) -> Finding:
     checks = (preflight.file_place("queue.path", file), preflight.on_network("queue.path", file))
     for problem in itertools.chain(*checks):
         return failed("queue", problem)
-    if not file.exists():
+    if not os.path.exists(file):
         return ok("queue", f"There is no queue {file} yet; the daemon makes it at its first start.")
     try:
         found = health.examine(file)

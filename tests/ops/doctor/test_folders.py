@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from collections.abc import Iterator
@@ -189,3 +190,23 @@ def test_clock_of_a_share_is_compared() -> None:
     ahead = share_clock(watch, 1650.0, 990.0, 1050.0)
     assert ahead.level is Level.WARN
     assert "600 s ahead" in ahead.summary
+
+
+@needs_root
+def test_name_of_a_folder_that_can_not_be_read_is_no_word_to_the_terminal(patient: Patient) -> None:
+    """Scanners' users choose it: what in it would move the cursor is shown as an escape."""
+    patient.configure("recursive = true\n")
+    (patient.drop / "\x1b[2Jgone\n").mkdir(mode=0o700)
+    found = patient.examine_as_other_user()["rights:default"]
+    assert found["level"] == "fail"
+    assert "\\x1b[2Jgone\\n: Permission denied" in found["summary"]
+
+
+def test_drop_folders_that_are_one_by_a_link_fail(patient: Patient) -> None:
+    """As at the daemon's start, which it keeps from working."""
+    (patient.folder / "link").symlink_to(patient.drop)
+    patient.configure(f'[[watch]]\nname = "b"\ndrop = "{patient.folder}/link"\n')
+    findings = json.loads(patient.call("doctor", "--json").stdout)
+    [found] = [each for each in findings if each["name"] == "watches"]
+    assert found["level"] == "fail"
+    assert "are one folder" in found["summary"]

@@ -157,6 +157,16 @@ def test_taken_metrics_port_fails_unless_it_is_ours(patient: Patient) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_missing_alert_program_fails(patient: Patient) -> None:
+    """As at the daemon's start, which it keeps from working; one that is there is good."""
+    patient.sections["notify"] = {"command": ["/no/such/alert"]}
+    assert patient.examine()["notify"].level is Level.FAIL
+    patient.sections["notify"] = {"command": ["/bin/true", "x"]}
+    assert patient.examine()["notify"].level is Level.OK
+    patient.sections.clear()
+    assert "notify" not in patient.examine()
+
+
 def test_stuck_share_is_told_and_left_behind(patient: Patient, monkeypatch: pytest.MonkeyPatch) -> None:
     """A disk that does not answer costs seconds, not the whole examination."""
     frozen = patient.folder / "frozen"
