@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from omrwatchd.delivery import sockets
 from omrwatchd.delivery.body import Body
 from omrwatchd.delivery.client import Client, RequestLost
 from omrwatchd.delivery.faults import Lost
@@ -301,6 +302,36 @@ def test_interim_answer_is_no_answer(file: Path, certificate: Path, kind: str, i
     finally:
         os.close(descriptor)
     assert peer.received == [HEAD + CONTENT + TAIL]
+    peer.close()
+
+
+def test_answer_that_comes_before_the_end_is_told_leaves_the_connection_good(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """All bytes are out, and only then the end of the body is told: the next request goes out as well."""
+    monkeypatch.setattr(sockets, "_LOOK_SECONDS", 0.0)
+    answered = threading.Event()
+    peer = Peer()
+
+    def serve(connection: socket.socket) -> None:
+        for _ in range(2):
+            body = read_headers(connection).partition(b"\r\n\r\n")[2]
+            while len(body) < 2:
+                body += connection.recv(2) or fail()
+            peer.received.append(body)
+            connection.sendall(ANSWER)
+            answered.set()
+
+    def body() -> Iterator[bytes]:
+        yield b"ab"
+        assert answered.wait(10)
+        answered.clear()
+
+    peer._serve = serve
+    with client_for(f"http://127.0.0.1:{peer.port}", read_timeout="2") as client:
+        for _ in range(2):
+            assert client.send("POST", "", [("Content-Length", "2")], body(), token=None).status == 200
+    assert peer.received == [b"ab", b"ab"]
     peer.close()
 
 
