@@ -117,6 +117,20 @@ def test_resend_that_tells_nothing_is_reviewed(
     assert [r.chunk_index for r in receiver.requests].count(0) == 1
 
 
+def test_resend_into_an_outage_is_still_owed(receiver: Receiver, open_station: OpenStation) -> None:
+    """The server goes away while the final chunk goes out once more: held, and sent when it is back."""
+    receiver.add_fault(Fault(match="chunk", chunk_index=FINAL, action="status", status=504))
+    receiver.add_fault(Fault(match="chunk", chunk_index=FINAL, action="status", status=503, times=3))
+    receiver.add_fault(Fault(match="probe", action="status", status=502, times=2))
+    with open_station(server={"probe_path": "/health"}, upload={"on_unknown": "resend"}) as station:
+        job = station.drop(size=3 * MIB)
+        station.await_event(events.QueueHeld)
+        until(lambda: station.job(job).status is Status.PENDING)
+        assert station.job(job).in_doubt
+        job = station.ends(job, Status.COMPLETED)
+    assert (job.attempts, len(receiver.batches)) == (1, 1)
+
+
 def test_cancel_while_the_last_answer_is_awaited_says_that_the_batch_may_exist(
     receiver: Receiver, open_station: OpenStation
 ) -> None:
