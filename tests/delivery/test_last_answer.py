@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sqlite3
+import time
 
 import pytest
 
@@ -10,6 +13,7 @@ from omrwatchd import events
 from omrwatchd.clock import SystemClock
 from omrwatchd.errors import Problem
 from omrwatchd.model import Status
+from omrwatchd.queue import database
 from omrwatchd.queue.control import opened_control
 from omrwatchd.receiver import Fault, Receiver
 from omrwatchd.settings import MIB
@@ -129,6 +133,26 @@ def test_resend_into_an_outage_is_still_owed(receiver: Receiver, open_station: O
         assert station.job(job).in_doubt
         job = station.ends(job, Status.COMPLETED)
     assert (job.attempts, len(receiver.batches)) == (1, 1)
+
+
+def test_queue_that_is_locked_while_the_last_answer_comes(
+    receiver: Receiver, open_station: OpenStation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another program's open transaction leaves no batch in doubt: it is recorded as soon as that ends."""
+    engine = database._engine
+    monkeypatch.setattr(database, "_engine", lambda file, mode, _patience=0.0: engine(file, mode, 0.1))
+    receiver.add_fault(Fault(match="chunk", chunk_index=FINAL, action="delay", seconds=1.0))
+    with open_station() as station:
+        job = station.drop(size=3 * MIB)
+        until(lambda: len(receiver.batches) == 1)
+        with contextlib.closing(sqlite3.connect(station.folder / "queue.db", isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            until(lambda: receiver.requests[-1].ended is not None)
+            answered = time.monotonic()
+            until(lambda: time.monotonic() > answered + 0.5)  # several tries
+            assert station.job(job).in_doubt
+        station.ends(job, Status.COMPLETED)
+    assert len(receiver.batches) == 1
 
 
 def test_cancel_while_the_last_answer_is_awaited_says_that_the_batch_may_exist(
