@@ -67,6 +67,9 @@ MOVES: Mapping[Status, frozenset[Status]] = MappingProxyType(
 OUTCOME_UNKNOWN = "outcome_unknown"
 """The code of what may be a batch on the server: only people may have it sent again."""
 
+_TIMES = 1 << 63
+"""Nanoseconds; file systems go further, an integer of the database does not."""
+
 ACTIVE = frozenset({Status.UPLOADING, Status.PROCESSING})
 FINAL = frozenset({Status.COMPLETED, Status.ERROR, Status.ABORTED})
 
@@ -95,6 +98,11 @@ def display_name(name: bytes) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def file_time(mtime_ns: int) -> int:
+    """A file's time of change as the queue can keep it: beyond 64 bits (the year 2262) the last moment."""
+    return max(-_TIMES, min(mtime_ns, _TIMES - 1))
+
+
 @dataclass(frozen=True, slots=True)
 class Identity:
     """Which content a path held when it was looked at.
@@ -106,6 +114,7 @@ class Identity:
     size: int
     """Bytes."""
     mtime_ns: int
+    """As file_time gives it."""
     inode: int
 
 

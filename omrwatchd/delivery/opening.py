@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from omrwatchd.errors import Problem
-from omrwatchd.model import Identity, Job, Part, UploadType
+from omrwatchd.model import Identity, Job, Part, UploadType, file_time
 from omrwatchd.sheets.archive import Archive, read_archive
 from omrwatchd.sheets.part import VirtualPart
 from omrwatchd.sheets.pictures import Pictures, PictureSet, list_pictures
@@ -91,4 +91,4 @@ def holds(job: Job, path: bytes) -> bool:
         pictures = list_pictures(path)
         return Identity(pictures.size, pictures.mtime_ns, pictures.digest) == job.identity
     found = os.lstat(path)
-    return (found.st_size, found.st_mtime_ns) == (job.identity.size, job.identity.mtime_ns)
+    return (found.st_size, file_time(found.st_mtime_ns)) == (job.identity.size, job.identity.mtime_ns)

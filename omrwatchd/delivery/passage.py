@@ -71,6 +71,7 @@ class Passage:
             self._desk.uploading(False)
 
     def _heed_cancel(self) -> None:
+        self._row.renew()
         if self._store.cancel_requested(self._job_id):
             raise Halted(Why.CANCEL)
 

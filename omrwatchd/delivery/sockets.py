@@ -114,6 +114,7 @@ class WatchedStream(httpcore.NetworkStream):
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         """``timeout`` (seconds) is for each step; an answer that comes in drops for ever is ended as well."""
+        self._answered = False  # the connection may be used again
         if self._early:
             data, self._early = self._early[:max_bytes], self._early[max_bytes:]
             return data

@@ -190,11 +190,15 @@ class PartUpload:
         except Failed as failure:
             if failure.fault.kind in (Kind.OUTAGE, Kind.CREDENTIALS, Kind.MISCONFIGURED):
                 raise
-            if self._last_body is None:  # nothing went out: the server was not there
+            # nothing went out, or what did was surely no batch: the server is not there
+            if self._last_body is None or (failure.fault.kind is Kind.CHUNK and not self._is_there(tick)):
                 raise Failed(replace(failure.fault, kind=Kind.OUTAGE)) from failure
             raise Failed(unknown) from failure
         finally:
             self._resending = False
+
+    def _is_there(self, tick: Callable[[], None]) -> bool:
+        return self._lanes.run({0: lambda: self._road.probe.answers(Kind.OUTAGE)}, tick)[0]
 
     def _prepare_again(self, failure: Failed) -> None:
         """Begin a new session where that mends the fault; else the fault stands."""

@@ -12,7 +12,7 @@ from omrwatchd.errors import Problem
 from omrwatchd.intake.lease import open_for_writing
 from omrwatchd.intake.parts import parts_of, picture_parts
 from omrwatchd.intake.scan import Found, is_ignored
-from omrwatchd.model import NewPart, display_name
+from omrwatchd.model import NewPart, display_name, file_time
 from omrwatchd.settings import Split, Watch
 from omrwatchd.sheets.archive import check_sheets, read_archive
 from omrwatchd.sheets.pictures import Pictures, PictureSet, list_pictures
@@ -151,6 +151,6 @@ def _opened_folder(path: bytes) -> Iterator[int]:
 
 
 def _check_same(now: os.stat_result, found: Found) -> None:
-    same = (now.st_size, now.st_mtime_ns, now.st_ino) == (found.size, found.mtime_ns, found.inode)
+    same = (now.st_size, file_time(now.st_mtime_ns), now.st_ino) == (found.size, found.mtime_ns, found.inode)
     if not (same and stat.S_ISREG(now.st_mode)):
         raise Changed

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from omrwatchd.lifecycle import Sign, nobody_listens
+from omrwatchd.model import file_time
 from omrwatchd.sheets.companions import SIDECAR_SUFFIXES
 from omrwatchd.sheets.pictures import list_pictures
 
@@ -165,4 +166,4 @@ def _look(entry: os.DirEntry[bytes]) -> Found | None:
         return None  # gone since the listing
     if not stat.S_ISREG(seen.st_mode):
         return None
-    return Found(entry.path, seen.st_size, seen.st_mtime_ns, seen.st_ino)
+    return Found(entry.path, seen.st_size, file_time(seen.st_mtime_ns), seen.st_ino)

@@ -6,7 +6,7 @@ import os
 import stat
 
 from omrwatchd.delivery.opening import holds
-from omrwatchd.model import Job, UploadType
+from omrwatchd.model import Job, UploadType, file_time
 from omrwatchd.settings import Watch
 from omrwatchd.sheets.companions import companions_of
 
@@ -48,7 +48,7 @@ def _check(job: Job, watch: Watch, folder: int) -> None:
     found = _found(job, folder)
     if not stat.S_ISREG(found.st_mode):
         raise NotOurs("something else has taken its place in done/")
-    if (found.st_size, found.st_mtime_ns) != (job.identity.size, job.identity.mtime_ns):
+    if (found.st_size, file_time(found.st_mtime_ns)) != (job.identity.size, job.identity.mtime_ns):
         raise NotOurs("it was changed after it was delivered")
     # a rename keeps the inode; a copy from another file system has a new one
     if _one_file_system(watch, folder) and found.st_ino != job.identity.inode:

@@ -5,11 +5,14 @@ An acknowledgement counts when its commit has returned, so that a restart resume
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from sqlalchemy import Engine, delete, false, func, not_, select, update
 from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.exc import OperationalError
 
 from omrwatchd.clock import Clock
 from omrwatchd.errors import Problem
@@ -17,6 +20,9 @@ from omrwatchd.model import OUTCOME_UNKNOWN, Part, Status, check_move
 from omrwatchd.queue.rows import problem_columns
 from omrwatchd.queue.schema import chunks, jobs, parts, workers
 from omrwatchd.queue.values import part_of
+
+RECORD_TRIES, RECORD_SECONDS = 30, 1.0
+"""For a batch's commit; each try also waits for a lock as long as any statement does."""
 
 
 class Ledger:
@@ -102,7 +108,21 @@ class Ledger:
         return self._set(part, final_sent_at=None)
 
     def batch_created(self, part: Part, batch_id: str) -> Part:
-        """The server's answer: this part is a batch now. The last part makes the job delivered."""
+        """The server's answer: this part is a batch now. The last part makes the job delivered.
+
+        Nothing else knows of the batch: while the database is locked or its disk full, it is tried again.
+        """
+        for left in reversed(range(RECORD_TRIES)):
+            try:
+                self._record_batch(part, batch_id)
+                break
+            except OperationalError:
+                if not left:
+                    raise
+                self._clock.wait(threading.Event(), RECORD_SECONDS)
+        return self.part(part.id)
+
+    def _record_batch(self, part: Part, batch_id: str) -> None:
         with self._writer.begin() as connection:
             connection.execute(
                 update(parts)
@@ -118,15 +138,17 @@ class Ledger:
                 connection.execute(
                     update(jobs).where(jobs.c.id == part.job_id).values(delivered_at=self._clock.now())
                 )
-        return self.part(part.id)
 
     def processing_started(self, part: Part) -> Part:
         """The server accepted to process the batch: it is not asked again."""
         return self._set(part, started_at=self._clock.now())
 
     def progress(self, part: Part, bytes_sent: int, worker: str, rate: float | None) -> None:
-        """How far the upload is, and at which rate (bytes a second), for people; one commit, not fsynced."""
-        with self._quick.begin() as connection:
+        """How far the upload is, and at which rate (bytes a second), for people; one commit, not fsynced.
+
+        What the database can't take now is told a little later: no upload ends for it.
+        """
+        with suppress(OperationalError), self._quick.begin() as connection:
             connection.execute(update(parts).where(parts.c.id == part.id).values(bytes_sent=bytes_sent))
             life = {"heartbeat": self._clock.now(), "rate": rate}
             connection.execute(update(workers).where(workers.c.id == worker).values(life))

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
+from omrwatchd.model import file_time
 from omrwatchd.sheets.entry import is_picture
 from omrwatchd.sheets.source import Piece, SourceChanged, read_across
 
@@ -68,7 +69,7 @@ def list_pictures(folder: bytes) -> Pictures:
                 if not entry.name.startswith(_NOT_SCANS):
                     folders.append(entry.name)
             elif stat.S_ISREG(seen.st_mode) and is_picture(entry.name):
-                entries.append(Picture(entry.name, seen.st_size, seen.st_mtime_ns))
+                entries.append(Picture(entry.name, seen.st_size, file_time(seen.st_mtime_ns)))
             else:
                 others.append(entry.name)
     return Pictures(tuple(sorted(entries, key=lambda p: p.name)), tuple(others), tuple(folders))
@@ -96,7 +97,7 @@ class PictureSet:
                 raise
             raise SourceChanged("a picture can't be read any more") from error
         now = os.fstat(descriptor)
-        if (now.st_size, now.st_mtime_ns) != (picture.size, picture.mtime_ns):
+        if (now.st_size, file_time(now.st_mtime_ns)) != (picture.size, picture.mtime_ns):
             os.close(descriptor)
             raise SourceChanged("a picture was changed")
         return descriptor

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from omrwatchd.model import file_time
+
 
 class SourceChanged(Exception):
     """The file is no longer the one that was inspected: nothing read from it may be sent as finished."""
@@ -84,7 +86,7 @@ class FileSource:
     def __init__(self, fd: int, size: int, mtime_ns: int) -> None:
         self._fd = fd
         self._size = size
-        self._mtime_ns = mtime_ns
+        self._mtime_ns = file_time(mtime_ns)
 
     @property
     def size(self) -> int:
@@ -114,7 +116,7 @@ class FileSource:
     def check(self) -> None:
         """Raises SourceChanged when size or time are no longer those that were inspected."""
         now = os.fstat(self._fd)
-        if (now.st_size, now.st_mtime_ns) != (self._size, self._mtime_ns):
+        if (now.st_size, file_time(now.st_mtime_ns)) != (self._size, self._mtime_ns):
             raise SourceChanged("the file was changed while it was read")
 
 

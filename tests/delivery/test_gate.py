@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from omrwatchd import events
+from omrwatchd.clock import SystemClock
 from omrwatchd.delivery.processing import is_busy
 from omrwatchd.model import Status, WorkerState
+from omrwatchd.queue.process import LEASE_SECONDS
 from omrwatchd.receiver import Fault, Receiver
 from tests.delivery.conftest import GATE, OpenStation, within
 from tests.waiting import until
@@ -154,6 +157,22 @@ def test_stop_during_the_start_is_no_second_start(receiver: Receiver, open_stati
         station.ends(job, Status.COMPLETED)
     assert asked(receiver, "start") == 1
     assert [batch.started for batch in receiver.batches] == [True]
+
+
+def test_lease_is_kept_while_the_server_takes_its_time_to_start(
+    receiver: Receiver, open_station: OpenStation
+) -> None:
+    """In a container the heartbeat is all that keeps a second daemon away, also during a long answer."""
+    receiver.add_fault(Fault(match="start", action="delay", seconds=2))
+    with open_station(processing=BOTH) as station:
+        job = station.drop()
+        until(lambda: asked(receiver, "start") == 1, what="the start under way")
+        row = station.worker._row
+        row._process = replace(row._process, host="box pid:[4026532000]")
+        row._renewed_at -= LEASE_SECONDS
+        until(lambda: SystemClock().now() - row._renewed_at < LEASE_SECONDS / 3, 1.0, "a heartbeat")
+        assert station.job(job).status is Status.PROCESSING
+        station.ends(job, Status.COMPLETED)
 
 
 def test_cooldown_begins_when_the_batch_is_through(receiver: Receiver, open_station: OpenStation) -> None:

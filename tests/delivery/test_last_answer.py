@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sqlite3
+import time
 
 import pytest
 
 from omrwatchd import events
 from omrwatchd.errors import Problem
 from omrwatchd.model import Status
+from omrwatchd.queue import database
 from omrwatchd.receiver import Fault, Receiver
 from omrwatchd.settings import MIB
 from tests.delivery.conftest import OpenStation
@@ -113,6 +117,40 @@ def test_resend_that_tells_nothing_is_reviewed(
         assert job.problem.code == "outcome_unknown"
     assert [r.chunk_index for r in receiver.requests].count(FINAL) == 2
     assert [r.chunk_index for r in receiver.requests].count(0) == 1
+
+
+def test_resend_into_an_outage_is_still_owed(receiver: Receiver, open_station: OpenStation) -> None:
+    """The server goes away while the final chunk goes out once more: held, and sent when it is back."""
+    receiver.add_fault(Fault(match="chunk", chunk_index=FINAL, action="status", status=504))
+    receiver.add_fault(Fault(match="chunk", chunk_index=FINAL, action="status", status=503, times=3))
+    receiver.add_fault(Fault(match="probe", action="status", status=502, times=2))
+    with open_station(server={"probe_path": "/health"}, upload={"on_unknown": "resend"}) as station:
+        job = station.drop(size=3 * MIB)
+        station.await_event(events.QueueHeld)
+        until(lambda: station.job(job).status is Status.PENDING)
+        assert station.job(job).in_doubt
+        job = station.ends(job, Status.COMPLETED)
+    assert (job.attempts, len(receiver.batches)) == (1, 1)
+
+
+def test_queue_that_is_locked_while_the_last_answer_comes(
+    receiver: Receiver, open_station: OpenStation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another program's open transaction leaves no batch in doubt: it is recorded as soon as that ends."""
+    engine = database._engine
+    monkeypatch.setattr(database, "_engine", lambda file, mode, _patience=0.0: engine(file, mode, 0.1))
+    receiver.add_fault(Fault(match="chunk", chunk_index=FINAL, action="delay", seconds=1.0))
+    with open_station() as station:
+        job = station.drop(size=3 * MIB)
+        until(lambda: len(receiver.batches) == 1)
+        with contextlib.closing(sqlite3.connect(station.folder / "queue.db", isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            until(lambda: receiver.requests[-1].ended is not None)
+            answered = time.monotonic()
+            until(lambda: time.monotonic() > answered + 0.5)  # several tries
+            assert station.job(job).in_doubt
+        station.ends(job, Status.COMPLETED)
+    assert len(receiver.batches) == 1
 
 
 def test_cancel_while_the_last_answer_is_awaited_says_that_the_batch_may_exist(

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import gzip
 import os
 import socket
 import ssl
 import subprocess
 import threading
+import tracemalloc
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from omrwatchd.delivery import sockets
 from omrwatchd.delivery.body import Body
 from omrwatchd.delivery.client import Client, RequestLost
 from omrwatchd.delivery.faults import Lost
@@ -302,6 +306,84 @@ def test_interim_answer_is_no_answer(file: Path, certificate: Path, kind: str, i
     finally:
         os.close(descriptor)
     assert peer.received == [HEAD + CONTENT + TAIL]
+    peer.close()
+
+
+def test_answer_that_comes_before_the_end_is_told_leaves_the_connection_good(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """All bytes are out, and only then the end of the body is told: the next request goes out as well."""
+    monkeypatch.setattr(sockets, "_LOOK_SECONDS", 0.0)
+    answered = threading.Event()
+    peer = Peer()
+
+    def serve(connection: socket.socket) -> None:
+        for _ in range(2):
+            body = read_headers(connection).partition(b"\r\n\r\n")[2]
+            while len(body) < 2:
+                body += connection.recv(2) or fail()
+            peer.received.append(body)
+            connection.sendall(ANSWER)
+            answered.set()
+
+    def body() -> Iterator[bytes]:
+        yield b"ab"
+        assert answered.wait(10)
+        answered.clear()
+
+    peer._serve = serve
+    with client_for(f"http://127.0.0.1:{peer.port}", read_timeout="2") as client:
+        for _ in range(2):
+            assert client.send("POST", "", [("Content-Length", "2")], body(), token=None).status == 200
+    assert peer.received == [b"ab", b"ab"]
+    peer.close()
+
+
+def answered_with(packed: bytes, coding: str) -> Callable[[socket.socket], None]:
+    head = f"HTTP/1.1 200 OK\r\nContent-Encoding: {coding}\r\nContent-Length: {len(packed)}\r\n\r\n"
+
+    def serve(connection: socket.socket) -> None:
+        read_headers(connection)
+        connection.sendall(head.encode() + packed)
+
+    return serve
+
+
+@pytest.mark.parametrize(
+    ("packed", "coding"),
+    [(gzip.compress(b'{"batch_id": "b"}'), "gzip"), (zlib.compress(b'{"batch_id": "b"}'), "Deflate")],
+)
+def test_compressed_answer_is_read(packed: bytes, coding: str) -> None:
+    """A proxy that compresses unasked hides no batch."""
+    peer = Peer(answered_with(packed, coding))
+    with client_for(f"http://127.0.0.1:{peer.port}") as client:
+        assert client.send("GET", "", token=None).body == b'{"batch_id": "b"}'
+    peer.close()
+
+
+def test_broken_compression_is_a_broken_answer() -> None:
+    """It is lost like any that is no HTTP."""
+    peer = Peer(answered_with(b"no gzip", "gzip"))
+    with client_for(f"http://127.0.0.1:{peer.port}") as client, pytest.raises(RequestLost) as lost:
+        client.send("GET", "", token=None)
+    assert lost.value.how is Lost.PROTOCOL
+    peer.close()
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_answer_that_unpacks_to_far_more_takes_no_memory(times: int) -> None:
+    """Of 64 MiB in a few bytes no more is unpacked than is read of any answer."""
+    packed = bytes(64 * MIB)
+    for _ in range(times):
+        packed = gzip.compress(packed)
+    peer = Peer(answered_with(packed, ", ".join(["gzip"] * times)))
+    with client_for(f"http://127.0.0.1:{peer.port}") as client:
+        tracemalloc.start()
+        try:
+            assert client.send("GET", "", token=None).status == 200
+            assert tracemalloc.get_traced_memory()[1] < 4 * MIB
+        finally:
+            tracemalloc.stop()
     peer.close()
 
 

@@ -2,17 +2,20 @@ from __future__ import annotations
 
 import json
 import os
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from omrwatchd import events
+from omrwatchd.intake.admit import Admission, Admitted
+from omrwatchd.intake.scan import scan
 from omrwatchd.model import Metadata, Status, UploadType
 from omrwatchd.receiver import Fault, Receiver
 from omrwatchd.settings import MIB
 from tests.delivery.conftest import OpenStation
 from tests.waiting import until
-from tests.zips import sha256
+from tests.zips import sha256, write_zip
 
 
 def test_small_file_goes_in_one_request_and_is_filed(receiver: Receiver, open_station: OpenStation) -> None:
@@ -28,6 +31,25 @@ def test_small_file_goes_in_one_request_and_is_filed(receiver: Receiver, open_st
         assert not (station.folder / "drop" / "scan.zip").exists()
         [line] = (station.folder / "summary.jsonl").read_text().splitlines()
         assert json.loads(line)["batch_ids"] == [batch.batch_id]
+
+
+@pytest.mark.parametrize("year", [1901, 2262, 2440])
+def test_time_of_change_is_any_that_a_file_system_keeps(
+    receiver: Receiver, open_station: OpenStation, year: int
+) -> None:
+    """Beyond the year 2262 it has more than 64 bits, and is no integer for the queue: nothing dies of it."""
+    with open_station() as station:
+        path = write_zip(station.folder / "drop" / "scan.zip", sheets=3, size=3_000)
+        seconds = int(datetime(year, 6, 1, tzinfo=UTC).timestamp()) if year > 1901 else -(2**31)
+        os.utime(path, ns=(0, seconds * 10**9))
+        if path.stat().st_mtime_ns != seconds * 10**9:
+            pytest.skip("this file system keeps no such time")
+        [found] = scan(os.fsencode(path.parent), recursive=False, ignore=()).files
+        admission = Admission(station.settings.watch[0], station.store, station.settings)
+        outcome = admission.admit(found, ask_lease=False)
+        assert isinstance(outcome, Admitted)
+        station.ends(station.store.job(outcome.job), Status.COMPLETED)
+    assert len(receiver.batches) == 1
 
 
 def test_chunks_go_first_alone_then_four_at_a_time_then_the_final_one(
