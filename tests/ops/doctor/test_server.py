@@ -284,7 +284,7 @@ def test_rejected_login_fails_without_its_password(patient: Patient) -> None:
 
 def test_answer_that_is_no_http_is_told_without_the_token(patient: Patient) -> None:
     """What a broken server writes is quoted by the HTTP library: not with the token that it says back."""
-    with echoing(no_http) as address:
+    with echoing(no_http, probes=True) as address:
         patient.sections["server"] = {"base_url": address}
         finding = patient.examine()["server"]
     assert finding.level is Level.FAIL
