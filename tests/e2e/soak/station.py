@@ -130,7 +130,9 @@ class Station:
         self._later = [each for each in self._later if each[0] > now]
         for _, word in due:
             if "file" in word:
-                (self.machine.folder / "token").write_text(word["file"])
+                written = self.machine.folder / "token.new"
+                written.write_text(word["file"])
+                written.rename(self.machine.folder / "token")  # whole at any moment
             elif word.get("resume"):
                 self.command("resume")
             else:
