@@ -109,7 +109,8 @@ class Station:
 
     ACTIONS: ClassVar = {
         "kill": 8, "terminate": 7, "reload": 4, "away": 4, "busy": 4, "hang": 2, "forget": 1, "rotate": 3,
-        "look": 4, "rest": 3, "cancel": 4, "retry": 4, "retry_failed": 2, "prioritise": 4, "nothing": 40,
+        "look": 4, "rest": 3, "resume": 8, "cancel": 4, "retry": 4, "retry_failed": 2, "prioritise": 4,
+        "nothing": 40,
     }  # fmt: skip
 
     def storm(self, scanner: Scanner, seconds: float) -> None:
@@ -130,7 +131,9 @@ class Station:
         self._later = [each for each in self._later if each[0] > now]
         for _, word in due:
             if "file" in word:
-                (self.machine.folder / "token").write_text(word["file"])
+                written = self.machine.folder / "token.new"
+                written.write_text(word["file"])
+                written.rename(self.machine.folder / "token")  # whole at any moment
             elif word.get("resume"):
                 self.command("resume")
             else:
@@ -223,6 +226,10 @@ class Station:
     def rest(self) -> None:
         self.command("pause")
         self._in(self._random.uniform(0, 3), resume=True)
+
+    def resume(self) -> None:
+        """Impatient people: by itself a hold ends after a while that is long for a soak."""
+        self.command("resume")
 
     def _any(self, *statuses: str) -> dict[str, Any] | None:
         found = [job for job in self.jobs() if job["status"] in statuses]
