@@ -299,7 +299,7 @@ class PartUpload:
             self.part.upload_id,
             self._job.metadata,
             self._boundary,
-            self._key(f"{self.part.upload_id or 'new'}-{chunk.index}"),
+            self._key(f"{self.part.upload_id or 'new'}-{chunk.index}-{chunk.offset}-{chunk.length}"),
         )
         began = clock.monotonic()
         ack = self._send(request, chunk.index)
