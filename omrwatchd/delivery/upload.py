@@ -99,6 +99,7 @@ class PartUpload:
         self._lanes = Lanes(road.pool, lambda: halt.give(Why.STOP))
         self._sent: dict[int, int] = {}
         self._last_body: Body | None = None
+        self._awaits_answer = False
         self._absent = 0
         self._resending = False
         self._final_was_taken = False
@@ -120,11 +121,10 @@ class PartUpload:
     @property
     def awaits_last_answer(self) -> bool:
         """The request that makes the batch is out: ending it now would leave its outcome unknown."""
-        return self._end_went_out and self.part.final_sent_at is not None
+        return self._awaits_answer
 
     @property
-    def _end_went_out(self) -> bool:
-        """Whatever was answered to it since."""
+    def _was_sent_whole(self) -> bool:
         return self._last_body is not None and self._last_body.last_bytes_began
 
     def run(self, tick: Callable[[], None]) -> str:
@@ -143,7 +143,7 @@ class PartUpload:
                 request = self._direct_request()
                 return self._direct(request, tick) if request is not None else self._chunked(tick)
             except Failed as failure:
-                self._last_body = None
+                self._last_body, self._awaits_answer = None, False
                 fault = failure.fault
                 if fault.kind is Kind.SESSION and self._final_was_taken:
                     fault = forgotten_after_the_final_chunk(fault)
@@ -304,7 +304,7 @@ class PartUpload:
             self.part.upload_id,
             self._job.metadata,
             self._boundary,
-            self._key(f"{self.part.upload_id or 'new'}-{chunk.index}"),
+            self._key(f"{self.part.upload_id or 'new'}-{chunk.index}-{chunk.offset}-{chunk.length}"),
         )
         began = clock.monotonic()
         ack = self._send(request, chunk.index)
@@ -326,22 +326,28 @@ class PartUpload:
                 clock=self._road.clock,
             )
             if request.makes_batch:
-                self._last_body = body
+                self._last_body, self._awaits_answer = body, False
             return body
 
         def on_retry(attempt: int, seconds: float, problem: Problem) -> None:
-            if request.makes_batch and self._end_went_out:
-                self._final_was_taken = True
+            if request.makes_batch:
+                self._final_was_taken = self._final_was_taken or self._was_sent_whole
+                self._awaits_answer = False
             self._road.announce(
                 events.ChunkRetried(
                     self._job.id, self.part.index, index, attempt, seconds, problem.code, problem.summary
                 )
             )
 
+        def on_pause(seconds: float) -> None:
+            if request.makes_batch:
+                self._awaits_answer = False
+            self._road.announce(events.ServerSlowedDown(seconds))
+
         attempts = Attempts(
             self._road.settings.attempts,
             on_retry,
-            on_pause=lambda seconds: self._road.announce(events.ServerSlowedDown(seconds)),
+            on_pause,
             # a second try's sure failure says nothing of the first
             on_definite=self._withdraw_intent if request.makes_batch and not self._resending else _nothing,
         )
@@ -354,6 +360,7 @@ class PartUpload:
 
         def intend() -> None:
             self.part = self._road.ledger.final_goes_out(self.part)
+            self._awaits_answer = True
 
         return intend
 

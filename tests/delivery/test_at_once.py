@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from omrwatchd import events
+from omrwatchd.delivery import watcher
 from omrwatchd.model import Job, Status, WorkerState
 from omrwatchd.receiver import Fault, Receiver
 from omrwatchd.settings import MIB
@@ -98,6 +99,30 @@ def test_while_it_waits_for(receiver: Receiver, open_station: OpenStation, wait:
             until(lambda: station.job(job).status is Status.ABORTED, what="the cancel")
         station.ends(job, Status.ABORTED)
     assert (station.folder / "failed" / "scan.zip").exists()
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault(match="upload", action="status", status=429, retry_after=HOUR),
+        Fault(match="upload", action="status", status=503, times=-1),
+    ],
+    ids=["a pause", "the next try"],
+)
+def test_stop_when_the_last_answer_was_a_refusal(
+    receiver: Receiver, open_station: OpenStation, monkeypatch: pytest.MonkeyPatch, fault: Fault
+) -> None:
+    """The file went out whole and was refused for now: no answer is owed that a stop would wait for."""
+    monkeypatch.setattr(watcher, "LAST_ANSWER_GRACE_SECONDS", 600.0)
+    receiver.add_fault(fault)
+    with open_station(upload={"attempts": 10}) as station:
+        job = station.drop()
+        until(lambda: station.announced(events.ServerSlowedDown) or station.announced(events.ChunkRetried))
+        with within(1.0):
+            station.worker.stop()
+            assert station.worker.join(1.0)
+        assert not station.job(job).in_doubt
+    assert not receiver.batches
 
 
 def test_stop_while_it_is_paused(receiver: Receiver, open_station: OpenStation) -> None:

@@ -144,6 +144,9 @@ def test_too_large_request_is_sent_in_smaller_chunks(receiver: Receiver, open_st
         job = station.ends(job, Status.COMPLETED)
     assert job.parts[0].chunk_size == 2 * MIB
     assert receiver.batches[0].sha256 == before
+    # a key promises the same bytes: a server that heeds it would give the smaller chunk the old answer
+    keys = [r.idempotency_key for r in receiver.requests if r.kind == "chunk"]
+    assert len(set(keys)) == len(keys)
 
 
 @pytest.mark.parametrize("size", [3_000, 4 * MIB], ids=["direct", "chunked"])
