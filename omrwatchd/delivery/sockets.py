@@ -33,7 +33,7 @@ _SMALL_BYTES = 4096
 """Such a piece may be the one that makes a request whole, after a wait for the disk: a look is worth it."""
 _KERNEL_SECONDS = 1.0
 """How long a send may block without being able to see an answer that comes meanwhile."""
-_BLOCK_BYTES = 256 * 1024
+_BLOCK_BYTES = 512 * 1024
 _READS_OF_AN_ANSWER = 10
 """How many read timeouts a whole answer may take: some servers send spaces to keep a proxy patient."""
 _INTERIM = b"HTTP/1.1 1"
