@@ -6,7 +6,7 @@ import contextlib
 import os
 from datetime import UTC, datetime
 
-from omrwatchd.delivery.moving import NAME_MAX, cut
+from omrwatchd.delivery.moving import NAME_MAX, cut, open_anew
 from omrwatchd.model import Job, Status
 
 ERROR_SUFFIX = b".error.txt"
@@ -34,8 +34,8 @@ def write_error_text(job: Job, target: bytes, now: float) -> None:
     lines += ["", f"Id: {job.id}   Code: {job.problem.code}   Time: {when}", ""]
     path = target + ERROR_SUFFIX
     partial = os.path.join(os.path.dirname(path), b"." + cut(os.path.basename(path), NAME_MAX - 5) + b".tmp")
-    with open(partial, "w", encoding="utf-8", errors="backslashreplace") as file:
-        file.write("\n".join(lines))
+    with open_anew(partial) as file:
+        file.write("\n".join(lines).encode("utf-8", "backslashreplace"))
         file.flush()
         os.fsync(file.fileno())
     os.replace(partial, path)

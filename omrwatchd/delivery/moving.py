@@ -6,6 +6,7 @@ import errno
 import os
 import shutil
 import stat
+from typing import BinaryIO
 
 from omrwatchd.lifecycle import Sign
 
@@ -89,7 +90,7 @@ def _copy_file(source: bytes, copy: bytes, sign: Sign) -> None:
         shutil.copyfile(source, copy, follow_symlinks=False)
         shutil.copystat(source, copy, follow_symlinks=False)
         return
-    with open(source, "rb") as old, open(copy, "wb") as new:
+    with open(source, "rb", opener=_no_link) as old, open_anew(copy) as new:
         while block := old.read(COPY_BLOCK):
             new.write(block)
             sign()
@@ -98,6 +99,17 @@ def _copy_file(source: bytes, copy: bytes, sign: Sign) -> None:
     shutil.copystat(source, copy)
     if not _same(source, copy, sign):
         raise OSError(errno.EIO, "the copy differs from the original", copy)
+
+
+def open_anew(path: bytes) -> BinaryIO:
+    """A new, empty file to write, in place of whatever had the name: no link of others is followed."""
+    discard(path)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    return open(os.open(path, flags, 0o666), "wb")
+
+
+def _no_link(path: bytes, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW)
 
 
 def is_same(source: bytes, copy: bytes, sign: Sign) -> bool:

@@ -349,3 +349,31 @@ def test_summary_log_may_be_rotated_and_may_be_full(
         station.ends(job, Status.COMPLETED)
     lines = [path.read_text().splitlines() for path in sorted(small_disk.iterdir())]
     assert [len(each) for each in lines] == [1, 1, 1]
+
+
+def test_text_goes_through_no_link_that_lies_in_its_way(
+    receiver: Receiver, open_station: OpenStation
+) -> None:
+    """Whoever may write into failed/ can have nothing of the daemon's overwritten by it."""
+    receiver.add_fault(Fault(match="upload", action="status", status=422, message="No."))
+    with open_station(start=False) as station:
+        job, victim = station.drop(), station.folder / "victim"
+        victim.write_text("precious")
+        (station.folder / "failed").mkdir()
+        (station.folder / "failed" / ".scan.zip.error.txt.tmp").symlink_to(victim)
+        station.worker.start()
+        station.ends(job, Status.ERROR)
+        assert victim.read_text() == "precious"
+        assert "No." in (station.folder / "failed" / "scan.zip.error.txt").read_text()
+
+
+def test_copy_goes_through_no_link_that_lies_in_its_way(tmp_path: Path, small_disk: Path) -> None:
+    """The same for a file on its way to another file system."""
+    source, victim = tmp_path / "scan.zip", tmp_path / "victim"
+    source.write_bytes(b"sheets")
+    victim.write_text("precious")
+    (small_disk / ".scan.zip.copying").symlink_to(victim)
+    moving.move(os.fsencode(source), os.fsencode(small_disk / "scan.zip"), nobody_listens)
+    assert victim.read_text() == "precious"
+    assert (small_disk / "scan.zip").read_bytes() == b"sheets"
+    assert not (small_disk / "scan.zip").is_symlink()
