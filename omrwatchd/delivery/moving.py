@@ -90,7 +90,8 @@ def _copy_file(source: bytes, copy: bytes, sign: Sign) -> None:
         shutil.copyfile(source, copy, follow_symlinks=False)
         shutil.copystat(source, copy, follow_symlinks=False)
         return
-    with open(source, "rb", opener=_no_link) as old, open_anew(copy) as new:
+    origin = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    with open(origin, "rb") as old, open_anew(copy) as new:
         while block := old.read(COPY_BLOCK):
             new.write(block)
             sign()
@@ -106,10 +107,6 @@ def open_anew(path: bytes) -> BinaryIO:
     discard(path)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     return open(os.open(path, flags, 0o666), "wb")
-
-
-def _no_link(path: bytes, flags: int) -> int:
-    return os.open(path, flags | os.O_NOFOLLOW)
 
 
 def is_same(source: bytes, copy: bytes, sign: Sign) -> bool:
