@@ -149,6 +149,11 @@ def _misconfigured(summary: str) -> Fault:
     return Fault(Kind.MISCONFIGURED, Problem("misconfigured", summary, _ADDRESS_ADVICE))
 
 
+def not_the_server(status: int) -> Fault:
+    """A page says 404 in the server's place: proxies do that, too, while they know of no server."""
+    return _misconfigured(f"Something else answers in the OMR server's place (HTTP {status}).")
+
+
 def forgotten_after_the_final_chunk(fault: Fault) -> Fault:
     """The server failed over the whole file, and by now has no such upload: did it make the batch first?"""
     return _in_doubt(f"{fault.problem.summary} It had the whole file before, so the batch may exist.")

@@ -10,7 +10,7 @@ from omrwatchd.delivery.credentials import Credentials
 from omrwatchd.delivery.faults import Fault, Kind, judge_answer, judge_lost
 from omrwatchd.delivery.halt import Halt
 from omrwatchd.delivery.retry import Failed
-from omrwatchd.delivery.wire import Answer, is_html, json_object, process
+from omrwatchd.delivery.wire import Answer, in_own_words, json_object, process
 from omrwatchd.errors import Problem
 
 LOOKS = 3
@@ -79,6 +79,6 @@ class LastAnswer:
 def _is_absent(answer: Answer) -> bool:
     """A definite no: 404 or 410 in the server's own words, or a batch_id that is null."""
     if answer.status in (404, 410):
-        return not is_html(answer) and json_object(answer.body) is not None
+        return in_own_words(answer)
     document = json_object(answer.body) if 200 <= answer.status < 300 else None
     return document is not None and "batch_id" in document and document["batch_id"] is None

@@ -7,7 +7,7 @@ from omrwatchd.delivery.client import RequestLost, Transport, authorised, on_liv
 from omrwatchd.delivery.credentials import Credentials
 from omrwatchd.delivery.faults import Fault, Kind, judge_answer, judge_lost
 from omrwatchd.delivery.halt import Halt
-from omrwatchd.delivery.wire import DIRECT_PATH
+from omrwatchd.delivery.wire import DIRECT_PATH, in_own_words
 from omrwatchd.errors import Problem
 
 FRESH_SECONDS = 1.0
@@ -42,6 +42,14 @@ class Probe:
         if answer.status in _STATUS_OF_AN_ABSENT_SERVER:
             return False
         return not (kind is Kind.CREDENTIALS and answer.status == 401)
+
+    def serves(self) -> bool:
+        """Whether the upload's address is the server's now, and not a proxy's that knows of none."""
+        try:
+            answer = authorised(self._transport, self._credentials, "GET", DIRECT_PATH)
+        except (RequestLost, Problem):
+            return False
+        return answer.status not in (404, 410) or in_own_words(answer)
 
     def look(self, halt: Halt) -> Fault | None:
         """What keeps the server from taking a batch; None when it is there, or was a moment ago.

@@ -12,10 +12,10 @@ from omrwatchd.clock import Clock
 from omrwatchd.delivery.body import Body
 from omrwatchd.delivery.client import RequestLost, Transport, authorised, on_living_connection
 from omrwatchd.delivery.credentials import Credentials
-from omrwatchd.delivery.faults import Fault, Kind, judge_answer, judge_lost
+from omrwatchd.delivery.faults import Fault, Kind, judge_answer, judge_lost, not_the_server
 from omrwatchd.delivery.halt import Halt
 from omrwatchd.delivery.probe import Probe
-from omrwatchd.delivery.wire import Ack, Answer, Request, process
+from omrwatchd.delivery.wire import Ack, Answer, Request, in_own_words, process
 from omrwatchd.errors import Problem
 
 FIRST_WAIT_SECONDS = 2.0
@@ -146,9 +146,12 @@ class Sender:
         except Problem as problem:  # no usable token
             return Fault(Kind.CREDENTIALS, problem)
         bodies.learn(untaken=answer.untaken)
-        return acknowledgement(request, answer) or judge_answer(
-            answer, request, sent_whole=bodies.last_bytes_began, now=self._clock.now()
-        )
+        if (ack := acknowledgement(request, answer)) is not None:
+            return ack
+        fault = judge_answer(answer, request, sent_whole=bodies.last_bytes_began, now=self._clock.now())
+        if fault.kind is Kind.SESSION and not in_own_words(answer) and not self._probe.serves():
+            return not_the_server(answer.status)
+        return fault
 
 
 class _Bodies:

@@ -206,6 +206,11 @@ def server_message(answer: Answer) -> str | None:
     return words if len(words) <= 300 else words[:299] + "…"
 
 
+def in_own_words(answer: Answer) -> bool:
+    """Whether the server itself said it, in JSON (API.md), and nothing that stands before it."""
+    return not is_html(answer) and json_object(answer.body) is not None
+
+
 def is_html(answer: Answer) -> bool:
     """Whether something between us and the server answered: its own answers are JSON."""
     kind = answer.headers.get("content-type", "").lower()

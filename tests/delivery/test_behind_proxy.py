@@ -37,6 +37,7 @@ _PASSED_ON = ("content-type", "retry-after")
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     port: ClassVar[int]
+    status_when_away: ClassVar[int] = 502
     in_vain: ClassVar[list[str]]
 
     def do_GET(self) -> None:
@@ -61,7 +62,7 @@ class _Handler(BaseHTTPRequestHandler):
             if body:
                 self.in_vain.append(self.path)
             with contextlib.suppress(BrokenPipeError):  # the client has gone as well
-                self._answer(502, HTML, PAGE)
+                self._answer(self.status_when_away, HTML, PAGE)
         finally:
             behind.close()
 
@@ -85,9 +86,9 @@ class Proxy:
 
 
 @contextlib.contextmanager
-def stand_in(port: int) -> Iterator[Proxy]:
+def stand_in(port: int, **behaviour: object) -> Iterator[Proxy]:
     in_vain: list[str] = []
-    handler = type("Handler", (_Handler,), {"port": port, "in_vain": in_vain})
+    handler = type("Handler", (_Handler,), {"port": port, "in_vain": in_vain, **behaviour})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever)
@@ -259,3 +260,21 @@ def test_upload_route_that_answers_a_probe_as_it_likes(receiver: Receiver, open_
     with open_station() as station:
         station.ends(station.drop(), Status.COMPLETED)
         assert not station.announced(events.ChunkRetried)
+
+
+def test_page_that_says_404_while_the_application_is_away_costs_no_chunk(
+    receiver: Receiver, open_station: OpenStation
+) -> None:
+    """As proxies answer that know a server only while it runs: the upload is not forgotten."""
+    port = urlsplit(receiver.base_url).port
+    assert port is not None
+    with stand_in(port, status_when_away=404) as proxy:
+        job = stop_before_the_final_chunk(receiver, open_station, proxy.base_url)
+        receiver.stop()
+        with open_station(server={"base_url": proxy.base_url}) as station:
+            assert station.await_event(events.QueueHeld).code == "misconfigured"
+            waits_unharmed(station, job)
+            receiver.start()
+            station.ends(job, Status.COMPLETED)
+            assert not station.announced(events.UploadRestarted)
+    assert [r.chunk_index for r in receiver.requests].count(0) == 1
