@@ -246,8 +246,8 @@ def test_thread_that_hangs_is_noticed_and_the_upload_goes_on(
 
     A quarter of an hour's patience is too much for a test: that one constant is shortened where it is
     installed.
-    In the order of their beginning the threads are the main one, the signals', inotify's, the worker … and the
-    four lanes.
+    In the order of their beginning the threads are the main one, the signals', inotify's, the worker … and
+    the four lanes.
     """
     machine = station.machine
     machine.run(f"sed -i 's/^STEP_SECONDS = .*/STEP_SECONDS = 3.0/' {LIVENESS}")
