@@ -16,10 +16,23 @@ BLOCK_SECONDS = 0.25
 """What a block should take at most: on a slow line they stay small."""
 
 
-def next_block(block: int, seconds: float, largest: int = LARGEST_BLOCK) -> int:
+def next_block(block: int, seconds: float, largest: int) -> int:
     """How many bytes to hand over next, after ``block`` of them took so long. Pure."""
     wanted = block * 2 if seconds < BLOCK_SECONDS / 2 else block // 2 if seconds > BLOCK_SECONDS else block
     return max(SMALLEST_BLOCK, min(largest, wanted))
+
+
+class BlockSize:
+    """What the chunks of one upload learn of the line from each other: how much to hand over at once."""
+
+    def __init__(self, largest: int = LARGEST_BLOCK) -> None:
+        self.bytes = SMALLEST_BLOCK
+        self._largest = largest
+
+    def learn(self, length: int, seconds: float) -> None:
+        """A block of ``length`` bytes took so long; one that was shorter than it might be says nothing."""
+        if length == self.bytes:
+            self.bytes = next_block(length, seconds, self._largest)
 
 
 class Body:
@@ -39,6 +52,7 @@ class Body:
         progress: Callable[[int], None],
         before_last: Callable[[], None],
         limit: RateLimit,
+        block_size: BlockSize,
         clock: Clock,
     ) -> None:
         self._request = request
@@ -49,7 +63,7 @@ class Body:
         self._limit = limit
         self._clock = clock
         # what is copied into memory is copied in small pieces
-        self._largest = SMALLEST_BLOCK if request.makes_batch else LARGEST_BLOCK
+        self._block_size = BlockSize(SMALLEST_BLOCK) if request.makes_batch else block_size
         self.last_bytes_began = False
         """Whether the server may have the whole request."""
 
@@ -57,15 +71,15 @@ class Body:
         request = self._request
         self._halt.check()
         yield request.head
-        sent, block = 0, SMALLEST_BLOCK
+        sent = 0
         while sent < request.length:
             self._halt.check()
-            length = min(self._limit.block(block), request.length - sent)
+            length = min(self._limit.block(self._block_size.bytes), request.length - sent)
             self._limit.take(length, self._halt)
             began = self._clock.monotonic()
             yield from self._pieces(request.offset + sent, length)
             sent += length
-            block = next_block(block, self._clock.monotonic() - began, self._largest)
+            self._block_size.learn(length, self._clock.monotonic() - began)
             self._progress(sent)
         self._halt.check()
         self._source.check()

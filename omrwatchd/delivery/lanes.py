@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
+from queue import Empty, SimpleQueue
 from typing import TypeVar
 
 from omrwatchd.delivery.faults import Kind
@@ -26,6 +28,7 @@ class Lanes:
         """``give_up`` ends what is under way, when the books can't be kept or nobody waits any more."""
         self._pool = pool
         self._give_up = give_up
+        self._ticked_at = time.monotonic()
 
     def run(
         self,
@@ -40,27 +43,48 @@ class Lanes:
         """
         futures: dict[Future[T], int] = {self._pool.submit(task): index for index, task in tasks.items()}
         pending = set(futures)
+        over: SimpleQueue[Future[T]] = SimpleQueue()
+        for future in futures:
+            future.add_done_callback(over.put)
         failures: list[BaseException] = []
         try:
             while pending:
-                done, pending = wait(pending, timeout=TICK_SECONDS, return_when=FIRST_COMPLETED)
+                done = _taken(over, self._next_tick())
+                pending -= done
                 ended = [future for future in done if not future.cancelled()]
                 failures += [error for future in ended if (error := future.exception()) is not None]
                 if failures:
                     _cancel(pending)
                 if good := {futures[each]: each.result() for each in ended if each.exception() is None}:
                     on_done(good)
-                tick()
+                if self._next_tick() <= 0:
+                    self._ticked_at = time.monotonic()
+                    tick()
         except BaseException:
             # nothing of it goes on unseen, nor is waited for as long as a server may take to answer
             _cancel(pending)
             while pending:
                 self._give_up()
-                _, pending = wait(pending, timeout=TICK_SECONDS)
+                pending -= _taken(over, TICK_SECONDS)
             raise
         if failures:
             raise min(failures, key=_gravity)
         return {index: future.result() for future, index in futures.items()}
+
+    def _next_tick(self) -> float:
+        """Seconds until it is due."""
+        return self._ticked_at + TICK_SECONDS - time.monotonic()
+
+
+def _taken(over: SimpleQueue[Future[T]], seconds: float) -> set[Future[T]]:
+    """What is over: at least one within ``seconds``, or none."""
+    found: set[Future[T]] = set()
+    try:
+        found.add(over.get(timeout=max(0.0, seconds)))
+        while True:
+            found.add(over.get_nowait())
+    except Empty:
+        return found
 
 
 def _cancel(pending: set[Future[T]]) -> None:

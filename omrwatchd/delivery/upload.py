@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from omrwatchd import events
 from omrwatchd.clock import Clock
-from omrwatchd.delivery.body import Body
+from omrwatchd.delivery.body import BlockSize, Body
 from omrwatchd.delivery.chunks import Chunk, halved, plan
 from omrwatchd.delivery.client import Transport
 from omrwatchd.delivery.credentials import Credentials
@@ -98,6 +98,7 @@ class PartUpload:
         self._sender = Sender(road.transport, road.credentials, road.probe, road.clock, road.pause, halt)
         self._lanes = Lanes(road.pool, lambda: halt.give(Why.STOP))
         self._sent: dict[int, int] = {}
+        self._block_size = BlockSize()
         self._last_body: Body | None = None
         self._awaits_answer = False
         self._absent = 0
@@ -323,6 +324,7 @@ class PartUpload:
                 progress=progress,
                 before_last=self._intend(request),
                 limit=self._road.limit,
+                block_size=self._block_size,
                 clock=self._road.clock,
             )
             if request.makes_batch:

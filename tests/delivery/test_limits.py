@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from omrwatchd.clock import SystemClock
-from omrwatchd.delivery.body import Body
+from omrwatchd.delivery.body import BlockSize, Body
 from omrwatchd.delivery.client import Client
 from omrwatchd.delivery.halt import Halt
 from omrwatchd.delivery.limits import RateLimit, rate_at
@@ -156,6 +156,7 @@ def test_bytes_on_the_wire_keep_to_the_rate(tmp_path: Path, certificate: Path, k
                 progress=lambda _: None,
                 before_last=lambda: None,
                 limit=limit,
+                block_size=BlockSize(),
                 clock=SystemClock(),
             )
             assert client.send("POST", CHUNK_PATH, request.headers, body, token="t").status == 200

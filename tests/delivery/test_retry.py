@@ -6,7 +6,7 @@ from collections.abc import Iterable
 import pytest
 
 from omrwatchd.clock import SystemClock
-from omrwatchd.delivery.body import Body
+from omrwatchd.delivery.body import BlockSize, Body
 from omrwatchd.delivery.chunks import Chunk
 from omrwatchd.delivery.client import RequestLost
 from omrwatchd.delivery.credentials import Credentials
@@ -68,6 +68,7 @@ def test_late_401_with_an_outage_behind_it_leaves_no_doubt(tmp_path) -> None:  #
                 progress=lambda _sent: None,
                 before_last=definite.clear,
                 limit=RateLimit(Upload(), clock),
+                block_size=BlockSize(),
                 clock=clock,
             )
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from omrwatchd.delivery import sockets
-from omrwatchd.delivery.body import Body
+from omrwatchd.delivery.body import BlockSize, Body
 from omrwatchd.delivery.client import Client, RequestLost
 from omrwatchd.delivery.faults import Lost
 from omrwatchd.delivery.halt import Halt
@@ -144,6 +144,7 @@ def send(client: Client, source: Source, *, final: bool = False, length: int = l
         progress=lambda _sent: None,
         before_last=lambda: None,
         limit=RateLimit(Upload(), clock),
+        block_size=BlockSize(),
         clock=clock,
     )
     return client.send("POST", request.path, headers, body, token="secret").status
