@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from typing import NoReturn
 
 
 def main() -> NoReturn:
+    _fill_standard_descriptors()
     if "run" in sys.argv[1:]:
         from omrwatchd.signals import signals
 
@@ -16,6 +18,15 @@ def main() -> NoReturn:
     from omrwatchd.cli.main import entry
 
     entry()
+
+
+def _fill_standard_descriptors() -> None:
+    """What was closed before the start (``2>&-``) is no place for the next file or socket."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
 
 
 if __name__ == "__main__":

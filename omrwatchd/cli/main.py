@@ -28,6 +28,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+_USUAL_THRESHOLD = gc.get_threshold()
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 
@@ -77,6 +78,7 @@ def run(
     logs.configure(settings.log, settings.server)
     # in a terminal SIGHUP says that the terminal is gone: an end, no wish for a reload
     file = None if sys.stderr.isatty() else _config_file()
+    _settle_memory()
     code = Daemon(settings, file=file).run(until_idle=until_idle)
     os._exit(code)  # nothing is owed any more, and to take the interpreter down takes longer than a stop
 
@@ -390,11 +392,17 @@ def _journal_mark() -> str:
     return f"<{PRIORITIES['error']}>" if into_journal() else ""
 
 
+def _settle_memory() -> None:
+    """What is loaded by now stays; of what comes and goes little is to lie about."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*_USUAL_THRESHOLD)
+
+
 def entry() -> NoReturn:
     """The program: a Problem becomes one sentence and an exit code."""
-    gc.set_threshold(
-        50_000
-    )  # imports make many objects that stay: looking for garbage takes a fifth of a start
+    # imports make many objects that stay: looking for garbage takes a fifth of a start
+    gc.set_threshold(50_000)
     output.prepare()
     try:
         code = _outcome()

@@ -12,6 +12,7 @@ import io
 import os
 import select
 import sys
+from pathlib import Path
 
 
 class OutputLost(OSError):
@@ -42,6 +43,8 @@ class _Closed(io.TextIOBase):
 
 def prepare() -> None:
     """Names come from anywhere, and a terminal's encoding need not know them: '?' is no traceback."""
+    if sys.stderr is None:  # closed before the start: what would be told there is told nowhere
+        sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - as long as the program runs
     if isinstance(sys.stderr, io.TextIOWrapper):
         sys.stderr.reconfigure(errors="replace")
     if sys.stdout is None:

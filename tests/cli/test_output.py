@@ -57,6 +57,17 @@ def test_output_that_can_not_be_written_is_one_sentence(
     assert done.stderr == f"omrwatchd: The output can't be written: {reason}.\n"
 
 
+def test_closed_standard_error_stops_nothing(config: Path) -> None:
+    """`2>&-`: a refusal keeps its exit code and spoils no output; the daemon does its work."""
+    (config.parent / "queue.db").unlink()  # of a daemon that is at work
+    done = in_shell(config, "run --until-idle", "2>&-")
+    assert (done.returncode, done.stdout) == (0, "")
+    config.write_text("[sevrer]\n")
+    for words in ("check", "run"):
+        done = in_shell(config, words, "2>&-")
+        assert (done.returncode, done.stdout) == (2, ""), words
+
+
 def without_reader(config: Path, *words: str) -> subprocess.CompletedProcess[str]:
     """Into a pipe whose other end is closed already: the first word that is written finds nobody."""
     reading, writing = os.pipe()
