@@ -58,7 +58,7 @@ class Report:
     def listen(self, event: Event) -> None:
         """Hears, on any thread, what the queue does not tell."""
         if isinstance(event, events.DropFolderLost):
-            self._lost = self._lost | {event.watch: f"the drop folder {event.folder} is away"}
+            self._lost = self._lost | {event.watch: f"nothing comes from {event.folder}: {event.reason}"}
         elif isinstance(event, events.DropFolderBack):
             self._lost = {name: note for name, note in self._lost.items() if name != event.watch}
         elif isinstance(event, events.ConfigRefused | events.ConfigReloaded):

@@ -130,6 +130,7 @@ class Control:
             filing_target=None,
             filing_problem=None,
             summary_at=None,
+            retried_at=self._clock.now(),
             **problem_columns(None),
         )
         if force:  # what was delivered before this moment is known, and wanted once more

@@ -90,7 +90,7 @@ def _of_jobs() -> Any:
     return select(
         *(func.count().filter(jobs.c.status == status, shown).label(status) for status in Status),
         func.sum(jobs.c.size).filter(owed).label("owed"),
-        func.min(jobs.c.created_at).filter(owed).label("oldest"),
+        func.min(func.coalesce(jobs.c.retried_at, jobs.c.created_at)).filter(owed).label("oldest"),
         func.max(jobs.c.delivered_at).label("latest"),
         func.count().filter(jobs.c.filed_at.is_(None), jobs.c.filing_problem.is_not(None)).label("unfiled"),
     ).select_from(jobs)

@@ -72,6 +72,7 @@ jobs = Table(
     Column("filing_problem", Text),
     Column("filed_at", Float),
     Column("summary_at", Float),
+    Column("retried_at", Float),
     CheckConstraint(f"status IN ({_STATUSES})", name="status"),
     Index("one_open_row_per_file", "path", unique=True, sqlite_where=text("filed_at IS NULL")),
     Index("one_active_job_per_worker", "worker", unique=True, sqlite_where=text(f"status IN ({_ACTIVE})")),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from omrwatchd.errors import Problem
 
-HEAD = "0003"
+HEAD = "0004"
 """The newest schema version (Alembic revision); a test holds it equal to migrations/."""
 BUSY_TIMEOUT_SECONDS = 10
 """How long a statement waits for another process that writes."""

@@ -251,7 +251,7 @@ def test_status_follows_the_queue_and_what_is_announced(
         row.show(WorkerState.IDLE)
         report.listen(events.DropFolderLost("default", "/srv/scans/drop", "gone"))
         report.listen(events.ConfigRefused("/etc/x.toml", "config_invalid", "…"))
-        assert line().startswith("STATUS=waiting for files; the drop folder /srv/scans/drop is away; the ch")
+        assert line().startswith("STATUS=waiting for files; nothing comes from /srv/scans/drop: gone; the ch")
         report.listen(events.DropFolderBack("default", "/srv/scans/drop"))
         report.listen(events.ConfigReloaded("/etc/x.toml", "q", ()))
         assert line() == "STATUS=waiting for files"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from omrwatchd.errors import Problem
 from omrwatchd.model import Identity, NewJob, NewPart, Status
 from omrwatchd.queue.control import Control
 from omrwatchd.queue.database import open_database
+from omrwatchd.queue.figures import read_figures
 from omrwatchd.queue.store import Store
 
 
@@ -97,3 +99,17 @@ def test_a_command_to_a_stopped_daemon_says_when_it_is_heeded(
     job = store.admit(a_zip(tmp_path))
     store.claim("a daemon that is gone")
     assert control.cancel(job).words == "a.zip is being cancelled, as soon as the daemon runs again."
+
+
+def test_job_tried_again_waits_since_then(tmp_path: Path, store: Store, control: Control) -> None:
+    """A file of last week that is sent once more has not been waiting for a week: no alert comes of it."""
+    job = store.admit(a_zip(tmp_path))
+    store.note(job, created_at=time.time() - 7 * 86_400)
+    store.claim("here")
+    store.end(store.job(job), Status.ERROR, Problem("refused", "The server said: no.", ""))
+    began = time.time()
+    control.retry(job)
+    figures = read_figures(tmp_path / "queue.db", SystemClock())
+    assert figures is not None
+    assert figures.oldest_waiting is not None
+    assert figures.oldest_waiting >= began
