@@ -82,7 +82,8 @@ def measure(line: Line, size: int, rounds: int, folder: Path) -> None:
                 assert seen["batches"] == 1, f"{name}: {seen}"
                 seconds[name].append(seen["seconds"])
                 print(f"{line.name} {number} {name}: {seen['seconds']:.2f} s", file=sys.stderr)
-        print(f"\n{line.name}, a round trip of {link.round_trip_ms(sink.plain):.1f} ms as measured: ", end="")
+        print(f"\n{line.name}, a round trip of {link.round_trip_ms(sink.plain):.1f} ms as measured, ", end="")
+        print(f"TCP by {link.congestion_control()}: ", end="")
         print(f"{size:,} bytes, medians of {rounds} interleaved rounds\n")
     table(line, size, seconds)
 

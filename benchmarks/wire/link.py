@@ -69,6 +69,11 @@ class Link:
         ]
         return statistics.median(took) * 1000
 
+    def congestion_control(self) -> str:
+        """Which one the client's TCP uses: this machine's; a namespace may not always choose another."""
+        command = [*self.client, "cat", "/proc/sys/net/ipv4/tcp_congestion_control"]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
     def __enter__(self) -> Link:
         return self
 
