@@ -70,6 +70,12 @@ _LOST_WORDS = {
     Lost.PROTOCOL: ("bad_answer", "The server's answer was not HTTP"),
 }
 
+RETRIED_CODES = (
+    "server_error",
+    *(code for how, (code, _) in _LOST_WORDS.items() if how not in _NO_ANSWER_YET),
+)
+"""Of all faults for which a chunk is sent again (Kind.CHUNK)."""
+
 _GATE_ADVICE = "Nothing to do: delivery goes on by itself when the server is back."
 _ADDRESS_ADVICE = "Check server.base_url; delivery goes on by itself when it is right."
 _TOKEN_ADVICE = "Give a valid token in server.token or server.token_file; delivery then goes on by itself."

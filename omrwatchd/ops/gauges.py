@@ -18,6 +18,7 @@ from prometheus_client.registry import Collector
 
 from omrwatchd import __version__, events
 from omrwatchd.clock import Clock
+from omrwatchd.delivery.faults import RETRIED_CODES
 from omrwatchd.errors import Problem
 from omrwatchd.events import Event
 from omrwatchd.model import WorkerState
@@ -70,6 +71,8 @@ class EventCounters:
         )
         for watch in watches:
             self._folders.labels(watch).set(1)
+        for code in RETRIED_CODES:  # from 0 on, so that a burst at once is an increase
+            self._retries.labels(code)
 
     def __call__(self, event: Event) -> None:
         """Count the event. Cheap: it runs on the threads that deliver."""

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from omrwatchd.delivery.chunks import Chunk
-from omrwatchd.delivery.faults import Kind, Lost, judge_answer, judge_lost, retry_after
+from omrwatchd.delivery.faults import RETRIED_CODES, Kind, Lost, judge_answer, judge_lost, retry_after
 from omrwatchd.delivery.wire import Answer, prepare_chunk
 from omrwatchd.model import Metadata
 
@@ -29,6 +29,14 @@ NOW = 1_790_000_000.0
 def test_html_answer_to_a_middle_chunk(status: int, kind: Kind) -> None:
     """What a proxy's page means, status by status: no file is failed by one."""
     assert judge_answer(Answer(status, *HTML), MIDDLE, sent_whole=True, now=NOW).kind is kind
+
+
+def test_retried_codes_are_all_there_are() -> None:
+    """Their counters begin at 0, so that an alert sees the first burst."""
+    judged = [judge_lost(how, "", MIDDLE, sent_whole=False) for how in Lost]
+    answers = [Answer(status, *content) for status in range(100, 600) for content in (HTML, JSON, ({}, b""))]
+    judged += [judge_answer(answer, MIDDLE, sent_whole=True, now=NOW) for answer in answers]
+    assert {fault.problem.code for fault in judged if fault.kind is Kind.CHUNK} == set(RETRIED_CODES)
 
 
 @pytest.mark.parametrize("status", [400, 403, 409, 415, 422])

@@ -22,6 +22,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from omrwatchd import __version__, events
 from omrwatchd.clock import SystemClock
+from omrwatchd.delivery.faults import RETRIED_CODES
 from omrwatchd.errors import Problem
 from omrwatchd.events import Event, Hooks
 from omrwatchd.model import Identity, NewJob, NewPart, Status, WorkerState
@@ -144,7 +145,9 @@ def test_gauges_are_read_from_the_queue(tmp_path: Path, store: Store) -> None:
     row = WorkerRow(engine, quick, SystemClock())
     row.register()
     with serving(tmp_path) as (_hooks, address):
-        assert samples(address)["omrwatchd_oldest_waiting_age_seconds"] == 0
+        found = samples(address)
+        assert found["omrwatchd_oldest_waiting_age_seconds"] == 0
+        assert {found[f'omrwatchd_chunk_retries_total{{code="{code}"}}'] for code in RETRIED_CODES} == {0}
         first = queued(store, "a.zip", 1000)
         queued(store, "b.zip", 500)
         store.note(first, created_at=time.time() - 3600)
