@@ -49,6 +49,7 @@ from omrwatchd.signals import RELOAD, signals
 STOP_SECONDS = 4.5
 """A stop is over within 5 s, whatever a thread is doing; what is left then resumes at the next start."""
 DRAIN_POLL_SECONDS = 0.2
+ANSWER_POLL_SECONDS = 0.1
 
 
 class Daemon:
@@ -103,7 +104,7 @@ class Daemon:
             intake.start()
             self._announce_start()
             self._notifier.ready()
-            reason = self._attend(intake, store, until_idle=until_idle)
+            reason = self._attend(worker, intake, store, until_idle=until_idle)
             if isinstance(reason, str):
                 self._notifier.stopping()
                 self._announce(events.DaemonStopping(reason))
@@ -140,23 +141,26 @@ class Daemon:
         finally:
             self._word.put(f"{thread} died")  # whoever of the listeners it died of
 
-    def _attend(self, intake: Intake, store: Store, *, until_idle: bool) -> str | Settings:
+    def _attend(self, worker: Worker, intake: Intake, store: Store, *, until_idle: bool) -> str | Settings:
         """`_wait`; what the queue's database refuses meanwhile is an end like a thread's."""
         try:
-            return self._wait(intake, store, until_idle=until_idle)
+            return self._wait(worker, intake, store, until_idle=until_idle)
         except Exception as error:
             if in_words(self._settings.queue_file, error) is None:
                 raise
             self._on_death("main", error)
             return "main died"
 
-    def _wait(self, intake: Intake, store: Store, *, until_idle: bool) -> str | Settings:
-        """Until there is a reason to stop, or other settings to go on with."""
-        pause = DRAIN_POLL_SECONDS if until_idle else self._report.pause
+    def _wait(self, worker: Worker, intake: Intake, store: Store, *, until_idle: bool) -> str | Settings:
+        """Until there is a reason to stop, or other settings to go on with: they wait for a last answer."""
+        usual = DRAIN_POLL_SECONDS if until_idle else self._report.pause
+        wanted: Settings | None = None
         while True:
             self._report.tick()
+            if wanted is not None and not worker.awaits_last_answer:
+                return wanted
             try:
-                word = self._word.get(timeout=pause)
+                word = self._word.get(timeout=usual if wanted is None else ANSWER_POLL_SECONDS)
             except queue.Empty:
                 # intake first: what it puts into the queue between the two looks is seen by the second
                 if until_idle and intake.quiet and not store.busy():
@@ -164,8 +168,7 @@ class Daemon:
                 continue
             if word != RELOAD or self._file is None:
                 return word
-            if (settings := self._read_again(self._file)) is not None:
-                return settings
+            wanted = self._read_again(self._file)
 
     def _stop(self, worker: Worker, intake: Intake) -> bool:
         """Ask both threads to end; whether they did in time."""

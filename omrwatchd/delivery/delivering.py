@@ -57,8 +57,8 @@ class Desk:
     show: Callable[[WorkerState, str | None, int | None], None]
     rest: Callable[[float], None]
     """Until woken, until the queue was written to, or for so many seconds."""
-    uploading: Callable[[bool], None]
-    """While something is sent that a stop must end with care."""
+    uploading: Callable[[Callable[[], bool] | None], None]
+    """While something is sent that a stop must end with care: whether its last answer is awaited."""
     delivered: Callable[[], None]
     """A batch was made: the way is good."""
     cool_down: Callable[[], None]
@@ -162,11 +162,11 @@ class JobDelivery:
             self._clock,
         )
         began = self._clock.monotonic()
-        self._desk.uploading(True)
+        self._desk.uploading(lambda: upload.awaits_last_answer)
         try:
             batch_id = upload.run(watcher.tick)
         finally:
-            self._desk.uploading(False)
+            self._desk.uploading(None)
         part = self._ledger.batch_created(upload.part, batch_id)
         self._desk.delivered()
         seconds = round(self._clock.monotonic() - began, 3)

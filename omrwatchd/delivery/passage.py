@@ -64,11 +64,11 @@ class Passage:
         if wait is not None:
             return wait
         # a stop must not cut this off: whether it was started could not be known then
-        self._desk.uploading(True)
+        self._desk.uploading(lambda: False)
         try:
             return self._road.attended(lambda: self._gate.start(batch_id), self._heed_cancel)
         finally:
-            self._desk.uploading(False)
+            self._desk.uploading(None)
 
     def _heed_cancel(self) -> None:
         self._row.renew()

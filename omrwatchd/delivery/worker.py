@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable
 
 from omrwatchd import events
 from omrwatchd.delivery.delivering import Desk, JobDelivery, Tools
@@ -48,7 +49,7 @@ class Worker(Service):
         self._probe_at = 0.0
         self._backoff = Backoff()
         self._shown: tuple[WorkerState, str | None, int | None] | None = None
-        self._uploading = False
+        self._awaits_last_answer: Callable[[], bool] | None = None
         self._away = tools.away
         self._desk = Desk(
             stopping=lambda: self.stopping,
@@ -64,15 +65,21 @@ class Worker(Service):
     def stop(self) -> None:
         """An upload's own ticks end it with care; a probe or a question at the gate ends at once."""
         super().stop()
-        if not self._uploading:
+        if self._awaits_last_answer is None:
             self._tools.road.transport.wake()
 
     def sign(self, rest_seconds: float = 0.0) -> None:
         super().sign(rest_seconds)
         self._row.renew()
 
-    def _set_uploading(self, uploading: bool) -> None:
-        self._uploading = uploading
+    def _set_uploading(self, awaits_last_answer: Callable[[], bool] | None) -> None:
+        self._awaits_last_answer = awaits_last_answer
+
+    @property
+    def awaits_last_answer(self) -> bool:
+        """For other threads: a stop now might leave a file in doubt."""
+        ask = self._awaits_last_answer
+        return ask is not None and ask()
 
     def run(self) -> None:
         self._store.release_abandoned(self._row.id)

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import sqlite3
 
+import pytest
+
+from omrwatchd.receiver import Fault
+from omrwatchd.settings import MIB
 from tests.e2e.conftest import Machine
 from tests.waiting import until
 from tests.zips import write_zip
@@ -35,3 +41,42 @@ def test_nothing_committed_after_a_reload_is_forgotten(machine: Machine) -> None
     daemon.kill()
     daemon.wait()
     assert [job["status"] for job in machine.status()["jobs"]] == ["completed"]
+
+
+@pytest.mark.parametrize("size", [3_000, 2 * MIB], ids=["in one request", "in chunks"])
+def test_reload_waits_for_a_last_answer(machine: Machine, size: int) -> None:
+    """Nobody has to look whether a batch exists because somebody had the configuration read again."""
+    file = write_zip(machine.folder / "scan.zip", size=size)
+    last = (
+        {"match": "chunk", "chunk_index": file.stat().st_size // MIB} if size > MIB else {"match": "upload"}
+    )
+    machine.receiver.add_fault(Fault(action="delay", seconds=6.0, **last))  # type: ignore[arg-type]
+    daemon = machine.start()
+    file.rename(machine.drop / "scan.zip")
+    await_last_bytes(machine)
+    daemon.send_signal(signal.SIGHUP)
+    [line] = machine.await_summary(1)
+    assert line["status"] == "completed"
+    until(lambda: machine.log("config_reloaded"), 20, "reload")
+    names = [event["event"] for event in machine.log()]
+    assert names.index("batch_created") < names.index("config_reloaded")
+    assert len(machine.receiver.batches) == 1
+
+
+def test_stop_is_not_held_up_by_a_reload(machine: Machine) -> None:
+    """A reload that waits for an answer gives way to a stop, which has 5 s."""
+    machine.receiver.add_fault(Fault(match="upload", action="delay", seconds=60.0))
+    daemon = machine.start()
+    write_zip(machine.drop / "scan.zip")
+    await_last_bytes(machine)
+    daemon.send_signal(signal.SIGHUP)
+    assert machine.stop(daemon) == 0
+    assert not machine.log("config_reloaded")
+
+
+def await_last_bytes(machine: Machine) -> None:
+    """Until the queue has it that the request which makes the batch goes out, as another process sees it."""
+    until(lambda: machine.log("upload_started"), 20, "an upload")
+    with contextlib.closing(sqlite3.connect(machine.folder / "state" / "queue.db")) as queue:
+        found = "SELECT 1 FROM parts WHERE final_sent_at IS NOT NULL"
+        until(lambda: queue.execute(found).fetchone(), 20, "the last bytes to go out")
