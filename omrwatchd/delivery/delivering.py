@@ -156,6 +156,7 @@ class JobDelivery:
             halt,
             self._desk.asked_to_stop,
             self._desk.sign,
+            lambda reason: self._desk.show(WorkerState.UPLOADING, reason, job.id),
             self._store,
             self._ledger,
             self._tools.row.id,

@@ -44,8 +44,9 @@ class Pause:
             self._until = max(self._until, self._clock.monotonic() + seconds)
 
     @property
-    def lasts(self) -> bool:
-        return self._until > self._clock.monotonic()
+    def left(self) -> float:
+        """Seconds until it is over; 0: there is none."""
+        return max(0.0, self._until - self._clock.monotonic())
 
     def observe(self, halt: Halt) -> None:
         """Wait until the pause is over; raises Halted."""

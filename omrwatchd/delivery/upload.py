@@ -115,9 +115,9 @@ class PartUpload:
         return sum(tuple(self._sent.values()))
 
     @property
-    def is_paused(self) -> bool:
-        """The server has asked to be left alone for a while."""
-        return self._road.pause.lasts
+    def pause_left(self) -> float:
+        """For so many seconds the server has asked to be left alone; 0: it has not."""
+        return self._road.pause.left
 
     @property
     def awaits_last_answer(self) -> bool:

@@ -56,7 +56,7 @@ def _printable(line: str) -> str:
 
 def _now(snapshot: Snapshot) -> str:
     worker = snapshot.worker
-    if worker.state is WorkerState.HELD:
+    if worker.state is WorkerState.HELD or (worker.state is WorkerState.UPLOADING and worker.reason):
         return f"waiting, nothing is lost: {worker.reason}"
     active = next((job for job in snapshot.jobs if job.status in ACTIVE), None)
     if active is not None and worker.state is WorkerState.UPLOADING:

@@ -20,7 +20,7 @@ def _doing(seen: Glimpse) -> str:
     name = _short(seen.file or "a file", LONGEST_NAME)
     reason = _short(seen.reason or "", LONGEST_REASON).rstrip(".")
     if seen.state is WorkerState.UPLOADING:
-        return f"uploading {name} {seen.percent or 0} %{_rate(seen.rate)}"
+        return f"uploading {name} {seen.percent or 0} %{_rate(seen.rate)}" + (f": {reason}" if reason else "")
     if seen.state is WorkerState.PROCESSING:
         return f"{name} is uploaded and waits for its processing" + (f": {reason}" if reason else "")
     if seen.state is WorkerState.HELD:

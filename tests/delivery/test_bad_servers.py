@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 from omrwatchd import events
-from omrwatchd.model import Status
+from omrwatchd.model import Status, WorkerState
 from omrwatchd.receiver import Fault, Receiver
 from omrwatchd.settings import MIB
 from tests.delivery.conftest import OpenStation
@@ -55,6 +56,20 @@ def test_retry_after_stops_all_four_threads(receiver: Receiver, open_station: Op
     # 5 s on the tests' clock, which runs ten times faster
     assert min(later) > 0.4
     assert len(later) >= 6
+
+
+def test_long_pause_is_shown_while_it_lasts(receiver: Receiver, open_station: OpenStation) -> None:
+    """An hour of 'uploading' at no speed is a riddle; who asked for it, and until when, is none."""
+    receiver.add_fault(Fault(match="chunk", chunk_index=1, action="status", status=429, retry_after=30))
+    with open_station(upload={"max_rate": MIB}) as station:
+        job = station.drop(size=12 * MIB)
+        until(lambda: station.tools_row().reason, what="a word about the pause")
+        row = station.tools_row()
+        assert row.state is WorkerState.UPLOADING
+        assert re.fullmatch(r"The server asks for a pause until \d\d:\d\d:\d\d\.", row.reason or "")
+        until(lambda: station.tools_row().reason is None, what="its end")
+        assert station.job(job).status is Status.UPLOADING
+        station.ends(job, Status.COMPLETED)
 
 
 @pytest.mark.parametrize(

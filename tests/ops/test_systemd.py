@@ -137,6 +137,10 @@ def test_watchdog_is_for_this_process_only(
             "uploading scan.zip 43 % at 1.2 MB/s",
         ),
         (Glimpse(WorkerState.UPLOADING, None, None, "scan.zip", 0, 0), "uploading scan.zip 0 %"),
+        (
+            Glimpse(WorkerState.UPLOADING, "The server asks for a pause.", None, "scan.zip", 43, 3),
+            "uploading scan.zip 43 %: The server asks for a pause, 3 waiting",
+        ),
         (Glimpse(WorkerState.IDLE, None, None, None, None, 0), "waiting for files"),
         (Glimpse(WorkerState.COOLDOWN, None, None, "scan.zip", 100, 2), "cooling down, 2 waiting"),
         (Glimpse(WorkerState.PAUSED, None, None, None, None, 2), "paused by an operator, 2 waiting"),
