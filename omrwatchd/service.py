@@ -8,7 +8,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from omrwatchd import __version__, events
@@ -237,47 +237,47 @@ def delivery(
         Problem: ``queue_unusable``, ``queue_in_use``, or a TLS file of the settings that is none.
     """
     file = settings.queue_file
-    engine, quick = open_database(file, create=True), open_quick(file)
-    store = Store(engine, clock)
-    row = WorkerRow(engine, quick, clock)
-    client = Client(settings.server, settings.upload)
-    login = settings.server.login
-    credentials = Credentials(settings.server, None if login is None else lambda: log_in(client, login))
-    pool = ThreadPoolExecutor(settings.upload.concurrency, thread_name_prefix="chunk")
-    road = Road(
-        transport=client,
-        credentials=credentials,
-        ledger=Ledger(engine, quick, clock),
-        settings=settings.upload,
-        clock=clock,
-        announce=announce,
-        pool=pool,
-        pause=Pause(clock),
-        limit=RateLimit(settings.upload, clock),
-        last_answer=LastAnswer(client, credentials, clock, settings.server.lookup_path),
-        probe=Probe(client, credentials, settings.server.probe_path, clock),
-    )
-    filing = Filing(store, clock, settings.watch_named, away)
-    tools = Tools(
-        settings=settings,
-        store=store,
-        row=row,
-        road=road,
-        gate=ProcessingGate(client, credentials, settings.processing),
-        closing=Closing(store, filing, SummaryLog(settings.summary_file), clock, announce),
-        clock=clock,
-        away=away,
-    )
-    try:
+    with ExitStack() as ends:
+        engine = open_database(file, create=True)
+        ends.callback(engine.dispose)
+        quick = open_quick(file)
+        ends.callback(quick.dispose)
+        store = Store(engine, clock)
+        ends.callback(store.close)
+        row = WorkerRow(engine, quick, clock)
+        client = Client(settings.server, settings.upload)
+        ends.callback(client.close)
+        login = settings.server.login
+        credentials = Credentials(settings.server, None if login is None else lambda: log_in(client, login))
+        pool = ThreadPoolExecutor(settings.upload.concurrency, thread_name_prefix="chunk")
+        ends.callback(pool.shutdown, wait=False, cancel_futures=True)
+        ends.callback(client.wake)
+        road = Road(
+            transport=client,
+            credentials=credentials,
+            ledger=Ledger(engine, quick, clock),
+            settings=settings.upload,
+            clock=clock,
+            announce=announce,
+            pool=pool,
+            pause=Pause(clock),
+            limit=RateLimit(settings.upload, clock),
+            last_answer=LastAnswer(client, credentials, clock, settings.server.lookup_path),
+            probe=Probe(client, credentials, settings.server.probe_path, clock),
+        )
+        filing = Filing(store, clock, settings.watch_named, away)
+        tools = Tools(
+            settings=settings,
+            store=store,
+            row=row,
+            road=road,
+            gate=ProcessingGate(client, credentials, settings.processing),
+            closing=Closing(store, filing, SummaryLog(settings.summary_file), clock, announce),
+            clock=clock,
+            away=away,
+        )
         with usable(file):
             row.register()
         worker = Worker(tools, on_death)
         filing.sign = worker.sign
         yield worker, store
-    finally:
-        client.wake()
-        pool.shutdown(wait=False, cancel_futures=True)
-        client.close()
-        store.close()
-        quick.dispose()
-        engine.dispose()

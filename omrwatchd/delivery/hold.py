@@ -14,12 +14,10 @@ LONGEST_WAIT_SECONDS = 300.0
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """Why and since when nothing is sent."""
+    """Why nothing is sent."""
 
     kind: Kind
     problem: Problem
-    since: float
-    """Seconds since the epoch."""
 
 
 class Backoff:

@@ -58,7 +58,7 @@ class Worker(Service):
             show=self._show,
             rest=self._rest,
             uploading=self._set_uploading,
-            delivered=self._backoff.reset,
+            delivered=self._begin_anew,
             cool_down=self._begin_cooldown,
         )
 
@@ -157,8 +157,14 @@ class Worker(Service):
 
     # holds
 
+    def _begin_anew(self) -> None:
+        """A batch was made: the way is good, also where the hold was one before a restart."""
+        self._backoff.reset()
+        self._release()
+
     def _begin_hold(self, fault: Fault) -> None:
-        self._hold = Hold(fault.kind, fault.problem, self._clock.now())
+        self._hold = Hold(fault.kind, fault.problem)
+        self._row.begin_hold()
         self._probe_at = self._clock.monotonic() + self._backoff.next()
         self._announce(events.QueueHeld(fault.problem.code, fault.problem.summary))
 
@@ -188,9 +194,9 @@ class Worker(Service):
             return False
 
     def _release(self) -> None:
-        if self._hold is not None:
-            self._announce(events.QueueReleased(round(self._clock.now() - self._hold.since, 1)))
-            self._hold = None
+        self._hold = None
+        if (seconds := self._row.end_hold()) is not None:
+            self._announce(events.QueueReleased(round(seconds, 1)))
 
     # one job
 

@@ -139,6 +139,7 @@ workers = Table(
     Column("paused", Boolean, nullable=False, server_default=text("0")),
     Column("release", Boolean, nullable=False, server_default=text("0")),  # an operator ends the hold
     Column("failures_in_a_row", Integer, nullable=False, server_default=text("0")),
+    Column("held_since", Float),
 )
 
 arriving = Table(

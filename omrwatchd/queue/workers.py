@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from typing import Any
 
-from sqlalchemy import Engine, Row, insert, select, update
+from sqlalchemy import Engine, Row, func, insert, select, update
 
 from omrwatchd.clock import Clock
 from omrwatchd.errors import Problem
@@ -107,6 +107,18 @@ class WorkerRow:
     def forgive_failures(self) -> None:
         """A file was delivered, or a hold is over: the count begins anew."""
         self._update(failures_in_a_row=0)
+
+    def begin_hold(self) -> None:
+        """The queue is held; one that a restart interrupted goes on."""
+        self._update(held_since=func.coalesce(workers.c.held_since, self._clock.now()))
+
+    def end_hold(self) -> float | None:
+        """How long it was held (seconds), over restarts; None: it was not."""
+        since = self.row().held_since
+        if since is None:
+            return None
+        self._update(held_since=None)
+        return max(0.0, self._clock.now() - float(since))
 
     def take_release(self) -> None:
         """An operator's word to end a hold is heard."""

@@ -109,6 +109,26 @@ def test_probes_come_less_and_less_often_up_to_five_minutes(
             station.ends(job, Status.COMPLETED, 5.0)
 
 
+def test_end_of_a_hold_is_told_over_a_restart(receiver: Receiver, open_station: OpenStation) -> None:
+    """Whoever was told of the hold, and restarted the daemon, hears once that it is over."""
+    receiver.stop()
+    began = time.time()
+    with open_station() as station:
+        job = station.drop()
+        station.await_event(events.QueueHeld)
+    with open_station() as station:
+        station.await_event(events.QueueHeld)  # held again, and still the same hold
+    receiver.start()
+    with open_station() as station:
+        station.ends(job, Status.COMPLETED)
+        station.ends(station.drop("next.zip", sheets=4), Status.COMPLETED)
+        [released] = station.announced(events.QueueReleased)
+        assert 0 < released.held_seconds <= time.time() - began
+    with open_station() as station:
+        station.ends(station.drop("last.zip", sheets=5), Status.COMPLETED)
+        assert not station.announced(events.QueueReleased)
+
+
 @pytest.mark.parametrize("status", [429, 503, 413, 500])
 @pytest.mark.parametrize("form", ["seconds", "date"])
 def test_retry_after_in_both_forms_stops_all_four_and_costs_nothing(

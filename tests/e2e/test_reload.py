@@ -16,31 +16,47 @@ from tests.waiting import until
 from tests.zips import write_zip
 
 
+def open_queues(pid: int) -> list[str]:
+    """Where the descriptors of a process lead that are of a queue's files."""
+    folder = f"/proc/{pid}/fd"
+    links = [os.path.join(folder, name) for name in os.listdir(folder)]
+    return [os.readlink(link) for link in links if os.path.lexists(link) and "queue.db" in os.readlink(link)]
+
+
 def test_nothing_committed_after_a_reload_is_forgotten(machine: Machine) -> None:
     """A look from outside, then a kill: the delivery is in the queue, and no connection is left over."""
     daemon = machine.start()
-
-    def open_queues() -> list[str]:
-        folder = f"/proc/{daemon.pid}/fd"
-        links = [os.path.join(folder, name) for name in os.listdir(folder)]
-        return [
-            os.readlink(link) for link in links if os.path.lexists(link) and "queue.db" in os.readlink(link)
-        ]
-
     until(lambda: machine.log("daemon_started"), 20, "start")
-    before = len(open_queues())
+    before = len(open_queues(daemon.pid))
     for number in range(1, 6):
         daemon.send_signal(signal.SIGHUP)
         until(lambda count=number: len(machine.log("config_reloaded")) == count, 20, "reload")  # type: ignore[misc]
     assert machine.status()["worker"]["state"] != "stopped"
     assert machine.call("pause").returncode == machine.call("resume").returncode == 0
-    assert not [name for name in open_queues() if name.endswith("(deleted)")]
-    assert len(open_queues()) <= 2 * before
+    assert not [name for name in open_queues(daemon.pid) if name.endswith("(deleted)")]
+    assert len(open_queues(daemon.pid)) <= 2 * before
     write_zip(machine.drop / "scan.zip")
     machine.await_summary(1)
     daemon.kill()
     daemon.wait()
     assert [job["status"] for job in machine.status()["jobs"]] == ["completed"]
+
+
+def test_refused_reload_leaves_nothing_open(machine: Machine) -> None:
+    """A certificate that is none shows only when all is made anew; what was made by then is given back."""
+    daemon = machine.start()
+    until(lambda: machine.log("daemon_started"), 20, "start")
+    before = len(open_queues(daemon.pid))
+    config = machine.folder / "config.toml"
+    no_ca = machine.folder / "ca.pem"
+    no_ca.write_text("none\n")
+    config.write_text(config.read_text().replace("[server]", f'[server]\nca_file = "{no_ca}"'))
+    for number in range(1, 9):
+        daemon.send_signal(signal.SIGHUP)
+        until(lambda count=number: len(machine.log("config_refused")) == count, 20, "refusal")  # type: ignore[misc]
+        machine.status()
+    assert {event["code"] for event in machine.log("config_refused")} == {"ca_file_unusable"}
+    assert len(open_queues(daemon.pid)) <= 2 * before
 
 
 @pytest.mark.parametrize("size", [3_000, 2 * MIB], ids=["in one request", "in chunks"])

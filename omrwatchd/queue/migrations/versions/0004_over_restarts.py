@@ -1,4 +1,4 @@
-"""When a job was last queued again: how long it waits is counted from then"""
+"""Since when a job that was queued again waits, and since when the queue is held, over restarts"""
 
 import sqlalchemy as sa
 from alembic import op
@@ -9,3 +9,4 @@ down_revision = "0003"
 
 def upgrade() -> None:
     op.add_column("jobs", sa.Column("retried_at", sa.Float(), nullable=True))
+    op.add_column("workers", sa.Column("held_since", sa.Float(), nullable=True))
