@@ -64,7 +64,10 @@ def list_pictures(folder: bytes) -> Pictures:
     folders: list[bytes] = []
     with os.scandir(folder) as found:
         for entry in found:
-            seen = entry.stat(follow_symlinks=False)
+            try:
+                seen = entry.stat(follow_symlinks=False)
+            except FileNotFoundError:  # taken away just now: that is no reason to call the folder gone
+                continue
             if stat.S_ISDIR(seen.st_mode):
                 if not entry.name.startswith(_NOT_SCANS):
                     folders.append(entry.name)
