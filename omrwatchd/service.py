@@ -16,7 +16,7 @@ from omrwatchd.clock import Clock, SystemClock
 from omrwatchd.delivery.client import Client
 from omrwatchd.delivery.closing import Closing
 from omrwatchd.delivery.credentials import Credentials
-from omrwatchd.delivery.delivering import Tools
+from omrwatchd.delivery.desk import Tools
 from omrwatchd.delivery.filing import Away, Filing
 from omrwatchd.delivery.last_answer import LastAnswer
 from omrwatchd.delivery.limits import RateLimit

@@ -2,67 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
 
 from omrwatchd import events
-from omrwatchd.clock import Clock
-from omrwatchd.delivery.closing import Closing
+from omrwatchd.delivery.desk import Desk, Tools
 from omrwatchd.delivery.faults import Fault, Kind
-from omrwatchd.delivery.filing import Away
 from omrwatchd.delivery.halt import Halt, Halted, Why
 from omrwatchd.delivery.opening import JobFile, JobFolder, opened
 from omrwatchd.delivery.passage import Passage
-from omrwatchd.delivery.processing import ProcessingGate
 from omrwatchd.delivery.retry import Failed
-from omrwatchd.delivery.upload import PartUpload, Road
+from omrwatchd.delivery.upload import PartUpload
 from omrwatchd.delivery.watcher import UploadWatcher
 from omrwatchd.errors import Problem
 from omrwatchd.model import Job, Part, Status, WorkerState
-from omrwatchd.queue.store import Store
-from omrwatchd.queue.workers import WorkerRow
-from omrwatchd.settings import Settings
 from omrwatchd.sheets.pictures import PictureSet
 from omrwatchd.sheets.source import Source
 
 _OF_THE_WAY = frozenset({Kind.OUTAGE, Kind.CREDENTIALS, Kind.MISCONFIGURED})
 """No file is to blame for these: the queue is held."""
-
-
-@dataclass(frozen=True, slots=True)
-class Tools:
-    """What the worker works with."""
-
-    settings: Settings
-    store: Store
-    row: WorkerRow
-    road: Road
-    gate: ProcessingGate
-    closing: Closing
-    clock: Clock
-    away: Away = lambda _watch, _look: None
-
-
-@dataclass(frozen=True, slots=True)
-class Desk:
-    """What a delivery needs of the worker that does it."""
-
-    stopping: Callable[[], bool]
-    """Asked between two steps, which is a sign of life."""
-    asked_to_stop: Callable[[], bool]
-    """The same, and no sign."""
-    sign: Callable[[], None]
-    """The upload advances."""
-    show: Callable[[WorkerState, str | None, int | None], None]
-    rest: Callable[[float], None]
-    """Until woken, until the queue was written to, or for so many seconds."""
-    uploading: Callable[[Callable[[], bool] | None], None]
-    """While something is sent that a stop must end with care: whether its last answer is awaited."""
-    delivered: Callable[[], None]
-    """A batch was made: the way is good."""
-    cool_down: Callable[[], None]
-    """A batch is done with: the next one waits for a while."""
 
 
 class JobDelivery:

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from omrwatchd import events
+from omrwatchd.delivery.desk import Desk, Tools
 from omrwatchd.delivery.halt import Halted, Why
 from omrwatchd.delivery.hold import Backoff
 from omrwatchd.delivery.processing import Wait
 from omrwatchd.errors import Problem
 from omrwatchd.model import Part, WorkerState
-
-if TYPE_CHECKING:
-    from omrwatchd.delivery.delivering import Desk, Tools
 
 
 class Passage:

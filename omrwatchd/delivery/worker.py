@@ -6,7 +6,8 @@ import errno
 from collections.abc import Callable
 
 from omrwatchd import events
-from omrwatchd.delivery.delivering import Desk, JobDelivery, Tools
+from omrwatchd.delivery.delivering import JobDelivery
+from omrwatchd.delivery.desk import Desk, Tools
 from omrwatchd.delivery.faults import Fault, Kind
 from omrwatchd.delivery.halt import Halted, Why
 from omrwatchd.delivery.hold import Backoff, Hold

@@ -26,7 +26,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from omrwatchd.delivery.closing import Closing
 from omrwatchd.delivery.credentials import Credentials
-from omrwatchd.delivery.delivering import Tools
+from omrwatchd.delivery.desk import Tools
 from omrwatchd.delivery.filing import Filing
 from omrwatchd.delivery.last_answer import LastAnswer
 from omrwatchd.delivery.limits import RateLimit
