@@ -104,7 +104,9 @@ class Daemon:
             intake.start()
             self._announce_start()
             self._notifier.ready()
-            reason = self._attend(worker, intake, store, until_idle=until_idle)
+            reason = self._attend(intake, store, until_idle=until_idle)
+            if isinstance(reason, Settings):
+                reason = self._await_last_answer(worker, reason)
             if isinstance(reason, str):
                 self._notifier.stopping()
                 self._announce(events.DaemonStopping(reason))
@@ -141,26 +143,23 @@ class Daemon:
         finally:
             self._word.put(f"{thread} died")  # whoever of the listeners it died of
 
-    def _attend(self, worker: Worker, intake: Intake, store: Store, *, until_idle: bool) -> str | Settings:
+    def _attend(self, intake: Intake, store: Store, *, until_idle: bool) -> str | Settings:
         """`_wait`; what the queue's database refuses meanwhile is an end like a thread's."""
         try:
-            return self._wait(worker, intake, store, until_idle=until_idle)
+            return self._wait(intake, store, until_idle=until_idle)
         except Exception as error:
             if in_words(self._settings.queue_file, error) is None:
                 raise
             self._on_death("main", error)
             return "main died"
 
-    def _wait(self, worker: Worker, intake: Intake, store: Store, *, until_idle: bool) -> str | Settings:
-        """Until there is a reason to stop, or other settings to go on with: they wait for a last answer."""
-        usual = DRAIN_POLL_SECONDS if until_idle else self._report.pause
-        wanted: Settings | None = None
+    def _wait(self, intake: Intake, store: Store, *, until_idle: bool) -> str | Settings:
+        """Until there is a reason to stop, or other settings to go on with."""
+        pause = DRAIN_POLL_SECONDS if until_idle else self._report.pause
         while True:
             self._report.tick()
-            if wanted is not None and not worker.awaits_last_answer:
-                return wanted
             try:
-                word = self._word.get(timeout=usual if wanted is None else ANSWER_POLL_SECONDS)
+                word = self._word.get(timeout=pause)
             except queue.Empty:
                 # intake first: what it puts into the queue between the two looks is seen by the second
                 if until_idle and intake.quiet and not store.busy():
@@ -168,7 +167,8 @@ class Daemon:
                 continue
             if word != RELOAD or self._file is None:
                 return word
-            wanted = self._read_again(self._file)
+            if (settings := self._read_again(self._file)) is not None:
+                return settings
 
     def _stop(self, worker: Worker, intake: Intake) -> bool:
         """Ask both threads to end; whether they did in time."""
@@ -178,6 +178,21 @@ class Daemon:
         return all([thread.join(max(0.0, deadline - self._clock.monotonic())) for thread in (intake, worker)])
 
     # another configuration
+
+    def _await_last_answer(self, worker: Worker, wanted: Settings) -> str | Settings:
+        """The answer that names a batch, if one is awaited, comes first; a reason to stop comes before it."""
+        worker.stop(patient=True)
+        deadline = self._clock.monotonic() + STOP_SECONDS
+        while worker.awaits_last_answer or (worker.sends and self._clock.monotonic() < deadline):
+            self._report.tick()
+            try:
+                word = self._word.get(timeout=ANSWER_POLL_SECONDS)
+            except queue.Empty:
+                continue
+            if word != RELOAD or self._file is None:
+                return word
+            wanted = self._read_again(self._file) or wanted
+        return wanted
 
     def _read_again(self, file: Path) -> Settings | None:
         """The settings as they are now; None when they are wrong: the present ones stay in effect."""

@@ -51,10 +51,11 @@ class Worker(Service):
         self._backoff = Backoff()
         self._shown: tuple[WorkerState, str | None, int | None] | None = None
         self._awaits_last_answer: Callable[[], bool] | None = None
+        self._patient = False
         self._away = tools.away
         self._desk = Desk(
             stopping=lambda: self.stopping,
-            asked_to_stop=lambda: self.asked_to_stop,
+            asked_to_stop=lambda: self.asked_to_stop and not (self._patient and self.awaits_last_answer),
             sign=self.sign,
             show=self._show,
             rest=self._rest,
@@ -63,10 +64,14 @@ class Worker(Service):
             cool_down=self._begin_cooldown,
         )
 
-    def stop(self) -> None:
-        """An upload's own ticks end it with care; a probe or a question at the gate ends at once."""
+    def stop(self, *, patient: bool = False) -> None:
+        """An upload's own ticks end it with care; a probe or a question at the gate ends at once.
+
+        ``patient``: an upload whose last answer is awaited is not ended yet.
+        """
+        self._patient = patient
         super().stop()
-        if self._awaits_last_answer is None:
+        if not self.sends:
             self._tools.road.transport.wake()
 
     def sign(self, rest_seconds: float = 0.0) -> None:
@@ -75,6 +80,11 @@ class Worker(Service):
 
     def _set_uploading(self, awaits_last_answer: Callable[[], bool] | None) -> None:
         self._awaits_last_answer = awaits_last_answer
+
+    @property
+    def sends(self) -> bool:
+        """For other threads: something is on its way that a stop ends with care."""
+        return self._awaits_last_answer is not None
 
     @property
     def awaits_last_answer(self) -> bool:
