@@ -198,7 +198,8 @@ def main() -> None:
             with Daemon(folder / kind, base, sink.ca) as daemon:
                 found = ways(base, path, pieces, sink.ca, daemon, asked.only)
                 measure(found, sink, asked.rounds, size)
-            print(f"\n{kind}: {size:,} bytes, medians of {asked.rounds} interleaved rounds\n")
+            control = Path("/proc/sys/net/ipv4/tcp_congestion_control").read_text().strip()
+            print(f"\n{kind}, TCP by {control}: {size:,} bytes, medians of {asked.rounds} interleaved rounds\n")
             table(found, size)
             print()
             verdict(found, kind)
