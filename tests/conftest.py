@@ -35,7 +35,9 @@ def _arm(item: pytest.Item) -> None:
     marker = item.get_closest_marker("timeout")
     limit = marker.args[0] if marker is not None and marker.args else item.config.getoption("timeout", None)
     if limit:
-        faulthandler.dump_traceback_later(float(limit) + GRACE_SECONDS, exit=True, file=item.config.stash[_STDERR])
+        faulthandler.dump_traceback_later(
+            float(limit) + GRACE_SECONDS, exit=True, file=item.config.stash[_STDERR]
+        )
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
