@@ -32,7 +32,7 @@ _LOOK_SECONDS = 0.005
 _SMALL_BYTES = 4096
 """Such a piece may be the one that makes a request whole, after a wait for the disk: a look is worth it."""
 _KERNEL_SECONDS = 1.0
-"""How long a send may block without being able to see an answer that comes meanwhile."""
+"""How long a send may wait for room without being able to see an answer that comes meanwhile."""
 _BLOCK_BYTES = 512 * 1024
 _READS_OF_AN_ANSWER = 10
 """How many read timeouts a whole answer may take: some servers send spaces to keep a proxy patient."""
@@ -110,7 +110,6 @@ class WatchedStream(httpcore.NetworkStream):
         self._looked_at = 0.0
         self._block: memoryview | None = None
         self._kernel_waits: float | None = None
-        self._paced: bool | None = None
         self._paced: bool | None = None
         self._handle = handle or sockets.add(self._sock)
 

@@ -169,7 +169,7 @@ def test_every_byte_arrives_in_its_place(source: FileSource, certificate: Path, 
 
 
 def test_records_of_tls_share_segments(tmp_path: Path, certificate: Path) -> None:
-    """TCP's segments are full, whatever TLS hands over at once; nothing is held back behind the last block."""
+    """TCP's segments are full, whatever TLS hands over at once; nothing is held back at the end."""
     path = tmp_path / "scan.zip"
     path.write_bytes(bytes(16 * MIB))
     segments: list[int] = []
