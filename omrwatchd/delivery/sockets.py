@@ -32,7 +32,7 @@ _LOOK_SECONDS = 0.005
 _SMALL_BYTES = 4096
 """Such a piece may be the one that makes a request whole, after a wait for the disk: a look is worth it."""
 _KERNEL_SECONDS = 1.0
-"""How long a send may block without being able to see an answer that comes meanwhile."""
+"""How long a send may wait for room without being able to see an answer that comes meanwhile."""
 _BLOCK_BYTES = 512 * 1024
 _READS_OF_AN_ANSWER = 10
 """How many read timeouts a whole answer may take: some servers send spaces to keep a proxy patient."""
@@ -110,6 +110,7 @@ class WatchedStream(httpcore.NetworkStream):
         self._looked_at = 0.0
         self._block: memoryview | None = None
         self._kernel_waits: float | None = None
+        self._paced: bool | None = None
         self._handle = handle or sockets.add(self._sock)
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
@@ -149,24 +150,44 @@ class WatchedStream(httpcore.NetworkStream):
             self._handover.taken = True  # perhaps
             self._inner.write(bytes(view), timeout)
             return
-        self._never_block()
-        while view:
+        sent = 0
+        while sent < len(view):
+            waited = self._wait_in_kernel(timeout)
             try:
-                view = view[self._sock.send(view) :]
-                self._handover.taken = True
-            except (BlockingIOError, ssl.SSLWantWriteError, ssl.SSLWantReadError):
-                self._await_room(timeout)
+                sent += self._sock.send(view[sent:] if sent else view)
+            except TimeoutError:  # OpenSSL goes on where it was when it is given the same bytes
+                self._await_room(None if timeout is None else timeout - waited)
             except OSError as error:
                 raise httpcore.WriteError(str(error)) from error
+            else:
+                self._handover.taken = True
 
     def _send_read(self, owed: FileRange, timeout: float | None) -> None:
         """Read and send by blocks that the processor's cache holds."""
         if self._block is None:
             self._block = memoryview(bytearray(_BLOCK_BYTES))
-        while owed.length:
-            have = owed.read_into(self._block)
-            self._send(self._block[:have], timeout)
-            owed = owed.behind(have)
+        block, done = self._block, 0
+        with self._full_segments():
+            while done < owed.length:
+                have = owed.read_into(block, done)
+                self._send(block if have == len(block) else block[:have], timeout)
+                done += have
+
+    @contextlib.contextmanager
+    def _full_segments(self) -> Iterator[None]:
+        """Have TCP fill its segments (TCP_CORK, tcp(7)): TLS hands over records of 16 KiB, one by one."""
+        self._cork(1)
+        try:
+            yield
+        finally:
+            self._cork(0)
+
+    def _cork(self, corked: int) -> None:
+        with contextlib.suppress(OSError):  # a connection that has gone says so where it is written to
+            if self._paced is None:
+                self._paced = self._nested or _is_paced(self._sock)
+            if not self._paced:
+                self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, corked)
 
     def _send_file(self, owed: FileRange, timeout: float | None) -> None:
         """Left to the kernel, the waiting too: four lanes would fight for each turn that Python takes.
@@ -190,15 +211,23 @@ class WatchedStream(httpcore.NetworkStream):
             self._handover.taken = True
 
     def _wait_in_kernel(self, timeout: float | None) -> float:
-        """Have sends block while no byte is taken (SO_SNDTIMEO, socket(7)); up to so many seconds."""
-        if self._sock.gettimeout() is not None:
-            self._sock.settimeout(None)
+        """Have sends block while no byte is taken (SO_SNDTIMEO, socket(7)); up to so many seconds.
+
+        Python's limit is the same, so that it knows of one. Where it is set in Python alone, by a read, the
+        descriptor does not block: that is slower, since Python polls between TLS records, and no less right.
+        """
         seconds = min(_KERNEL_SECONDS, timeout or _KERNEL_SECONDS)
-        if self._kernel_waits != seconds:
-            whole, rest = divmod(seconds, 1)
-            limit = struct.pack("@ll", int(whole), int(rest * 1_000_000))
-            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
-            self._kernel_waits = seconds
+        try:
+            if self._sock.gettimeout() != seconds:
+                self._sock.settimeout(seconds)
+                os.set_blocking(self._sock.fileno(), True)
+            if self._kernel_waits != seconds:
+                whole, rest = divmod(seconds, 1)
+                limit = struct.pack("@ll", int(whole), int(rest * 1_000_000))
+                self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
+                self._kernel_waits = seconds
+        except OSError as error:
+            raise httpcore.WriteError(str(error)) from error
         return seconds
 
     def _never_block(self) -> None:
@@ -274,6 +303,11 @@ def _poll(sock: socket.socket, events: int, timeout: float | None) -> int:
     poll.register(sock, events)
     found = poll.poll(None if timeout is None else timeout * 1000)
     return found[0][1] if found else 0
+
+
+def _is_paced(sock: socket.socket) -> bool:
+    """Whether TCP spreads what it sends over time (BBR): filled segments cost time and work there."""
+    return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16).startswith(b"bbr")
 
 
 class _Attempt(threading.Thread):

@@ -26,14 +26,16 @@ class FileRange:
     offset: int
     length: int
 
-    def read_into(self, buffer: memoryview) -> int:
-        """Fill the buffer from the start of the range; the bytes read.
+    def read_into(self, buffer: memoryview, skip: int = 0) -> int:
+        """Fill the buffer from the range, behind its first ``skip`` bytes; the bytes read.
 
         Raises:
             SourceChanged: the file ends before.
             OSError: the file can't be read.
         """
-        have = os.preadv(self.descriptor, [buffer[: self.length]], self.offset)
+        left = self.length - skip
+        wanted = buffer if left >= len(buffer) else buffer[:left]
+        have = os.preadv(self.descriptor, [wanted], self.offset + skip)
         if not have:
             raise SourceChanged("the file became shorter while it was read")
         return have

@@ -8,6 +8,7 @@ import gzip
 import os
 import socket
 import ssl
+import struct
 import subprocess
 import threading
 import tracemalloc
@@ -165,6 +166,34 @@ def test_every_byte_arrives_in_its_place(source: FileSource, certificate: Path, 
     whole = HEAD + CONTENT + TAIL
     assert peer.received == [whole, HEAD + pieced + TAIL, whole]
     peer.close()
+
+
+def test_records_of_tls_share_segments(tmp_path: Path, certificate: Path) -> None:
+    """TCP's segments are full, whatever TLS hands over at once; nothing is held back at the end."""
+    path = tmp_path / "scan.zip"
+    path.write_bytes(bytes(16 * MIB))
+    segments: list[int] = []
+
+    def serve(connection: socket.socket) -> None:
+        left = 16 * MIB
+        while left:
+            left -= len(connection.recv(65536)) or fail()
+        about = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 160)
+        segments.append(struct.unpack_from("I", about, 152)[0])  # tcpi_data_segs_in (linux/tcp.h)
+
+    peer = Peer(over_tls(certificate, serve))
+    handover = Handover()
+    plain = sockets.WatchedNetwork(sockets.Sockets(), handover).connect_tcp(
+        "127.0.0.1", peer.port, 5, socket_options=[(socket.IPPROTO_TCP, socket.TCP_CONGESTION, b"reno")]
+    )
+    stream = plain.start_tls(ssl.create_default_context(cafile=str(certificate)), "127.0.0.1", 5)
+    with contextlib.closing(stream), path.open("rb") as file:
+        for block in handover.stand_ins([FileRange(file.fileno(), 0, 16 * MIB)]):
+            stream.write(block, 5)
+        until(lambda: segments)
+    peer.close()
+    segment = 65_483  # the loopback's
+    assert segments[0] < 1.1 * 16 * MIB / segment
 
 
 def test_within_the_tls_of_a_proxy(source: FileSource, certificate: Path) -> None:
