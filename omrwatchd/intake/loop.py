@@ -130,7 +130,8 @@ class Intake(Service):
         if hinted := self._hinted:  # nothing is reset that rings between the two lines
             self._hinted = False
         began = self._clock.monotonic()
-        has_room = self._changes.seen() and self._room() > 0
+        waits = any(folder.has_to_wait_for_room for folder in self._folders)
+        has_room = waits and self._changes.seen() and self._room() > 0
         looked: list[DropFolder] = []
         finished: list[tuple[Found, DropFolder]] = []
         for folder in self._folders:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
-from sqlalchemy import Engine, delete, false, func, not_, select, update
+from sqlalchemy import Engine, bindparam, delete, false, func, not_, select, update
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.exc import OperationalError
 
@@ -24,6 +24,8 @@ from omrwatchd.queue.values import part_of
 RECORD_TRIES, RECORD_SECONDS = 30, 1.0
 """For a batch's commit; each try also waits for a lock as long as any statement does."""
 
+_PART = select(parts).where(parts.c.id == bindparam("part_id"))
+
 
 class Ledger:
     """The parts and chunks of the job being delivered. Safe to use from several threads."""
@@ -36,7 +38,7 @@ class Ledger:
 
     def part(self, part_id: int) -> Part:
         with self._reader.begin() as connection:
-            return part_of(connection.execute(select(parts).where(parts.c.id == part_id)).one()._mapping)
+            return part_of(connection.execute(_PART, {"part_id": part_id}).one()._mapping)
 
     def move(self, part: Part, new: Status, **columns: Any) -> Part:
         """Change a part's status; the row as it is then."""
@@ -49,7 +51,7 @@ class Ledger:
         A reason to look on the server first outweighs all others: a retry must not pass it by.
         """
         with self._writer.begin() as connection:
-            row = connection.execute(select(parts).where(parts.c.id == part_id)).one()
+            row = connection.execute(_PART, {"part_id": part_id}).one()
             check_move(Status(row.status), Status.ERROR)
             connection.execute(update(parts).where(parts.c.id == part_id).values(status=Status.ERROR))
             connection.execute(update(jobs).where(jobs.c.id == row.job_id).values(failures=0))

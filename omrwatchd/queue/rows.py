@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, select
+from sqlalchemy import ColumnElement, Connection, Select, bindparam, select
 
 from omrwatchd.errors import Problem
 from omrwatchd.model import Job, NewJob, Part
@@ -41,21 +41,42 @@ def problem_columns(problem: Problem | None) -> dict[str, str | None]:
     }
 
 
+_PARTS = (
+    select(parts)
+    .where(parts.c.job_id.in_(bindparam("ids", expanding=True)))
+    .order_by(parts.c.job_id, parts.c.index)
+)
+
+
+def jobs_where(*where: ColumnElement[bool]) -> Select[Any]:
+    """A question for jobs, by id, that ``read`` asks: made once where it is asked again and again.
+
+    To put one together costs as much as to ask it.
+    """
+    return select(jobs).where(*where).order_by(jobs.c.id)
+
+
+def read(connection: Connection, question: Select[Any], **parameters: Any) -> list[Job]:
+    """The jobs that are the answer, with their parts, in its order."""
+    rows = connection.execute(question, parameters).all()
+    found = _parts_of(connection, [row.id for row in rows])
+    return [job_of(row._mapping, tuple(found.get(row.id, ()))) for row in rows]
+
+
 def read_jobs(
     connection: Connection, *where: ColumnElement[bool], order: Any = None, limit: int | None = None
 ) -> list[Job]:
     """Jobs with their parts, in the given order (default: by id)."""
-    statement = select(jobs).where(*where).order_by(*(order or (jobs.c.id,)))
-    rows = connection.execute(statement if limit is None else statement.limit(limit)).all()
-    found = _parts_of(connection, [row.id for row in rows])
-    return [job_of(row._mapping, tuple(found.get(row.id, ()))) for row in rows]
+    question = jobs_where(*where)
+    if order is not None:
+        question = question.order_by(None).order_by(*order)
+    return read(connection, question if limit is None else question.limit(limit))
 
 
 def _parts_of(connection: Connection, ids: list[int]) -> dict[int, list[Part]]:
     found: dict[int, list[Part]] = {}
     for batch in _batches(ids, 500):  # SQLite takes a limited number of parameters
-        statement = select(parts).where(parts.c.job_id.in_(batch)).order_by(parts.c.job_id, parts.c.index)
-        for row in connection.execute(statement):
+        for row in connection.execute(_PARTS, {"ids": batch}):
             found.setdefault(row.job_id, []).append(part_of(row._mapping))
     return found
 

@@ -29,7 +29,7 @@ from omrwatchd.model import (
 )
 from omrwatchd.queue.database import Changes
 from omrwatchd.queue.process import is_alive
-from omrwatchd.queue.rows import job_columns, problem_columns, read_jobs
+from omrwatchd.queue.rows import job_columns, jobs_where, problem_columns, read, read_jobs
 from omrwatchd.queue.schema import arriving, jobs, parts, workers
 
 
@@ -46,6 +46,33 @@ RESET = Problem(
 _TO_BE_FILED = and_(
     jobs.c.filed_at.is_(None), or_(jobs.c.error_code.is_(None), jobs.c.error_code != RESET.code)
 )
+
+# what is asked at every look and at every turn
+_WAITING = select(func.count()).select_from(jobs).where(jobs.c.status == Status.PENDING)
+_OPEN_PATHS = select(jobs.c.path).where(jobs.c.filed_at.is_(None))
+_WAITING_FILES = select(
+    jobs.c.id, jobs.c.path, jobs.c.size, jobs.c.mtime_ns, jobs.c.inode, jobs.c.status
+).where(
+    jobs.c.filed_at.is_(None),
+    or_(jobs.c.status == Status.PENDING, jobs.c.error_code == RESET.code),
+    jobs.c.watch == bindparam("watch_name"),
+    jobs.c.delivered_at.is_(None),
+)
+_NEXT = (
+    select(jobs.c.id)
+    .where(jobs.c.status == Status.PENDING, jobs.c.watch.not_in(bindparam("without", expanding=True)))
+    .order_by(jobs.c.priority, jobs.c.started_at.is_(None), jobs.c.id)
+    .limit(1)
+)
+_JOB = jobs_where(jobs.c.id == bindparam("job_id"))
+_UNFILED = jobs_where(_TO_BE_FILED, jobs.c.status.in_(FINAL))
+_FILED_UNSUMMARISED = jobs_where(jobs.c.filed_at.is_not(None), jobs.c.summary_at.is_(None))
+_RESET_UNSUMMARISED = jobs_where(
+    jobs.c.filed_at.is_(None), jobs.c.error_code == RESET.code, jobs.c.summary_at.is_(None)
+)
+_CANCELLED_MEANWHILE = jobs_where(jobs.c.status == Status.PENDING, jobs.c.cancel_requested)
+_CANCEL_REQUESTED = select(jobs.c.cancel_requested).where(jobs.c.id == bindparam("job_id"))
+_BUSY = select(jobs.c.id).where(_TO_BE_FILED).limit(1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,27 +146,15 @@ class Store:
     def waiting(self) -> int:
         """How many jobs wait to be delivered; `queue.max_files` limits them."""
         with self._reader.begin() as connection:
-            counted = connection.execute(
-                select(func.count()).select_from(jobs).where(jobs.c.status == Status.PENDING)
-            ).scalar_one()
-            return int(counted)
+            return int(connection.execute(_WAITING).scalar_one())
 
     def open_paths(self) -> frozenset[bytes]:
         """The files that have a row and are not filed yet."""
         with self._reader.begin() as connection:
-            return frozenset(
-                connection.execute(select(jobs.c.path).where(jobs.c.filed_at.is_(None))).scalars()
-            )
+            return frozenset(connection.execute(_OPEN_PATHS).scalars())
 
     def waiting_files(self, watch: str, folder: bytes) -> list[WaitingFile]:
         """The queued files below a drop folder that wait for their turn, or were taken off the list."""
-        columns = (jobs.c.id, jobs.c.path, jobs.c.size, jobs.c.mtime_ns, jobs.c.inode, jobs.c.status)
-        statement = select(*columns).where(
-            jobs.c.filed_at.is_(None),
-            or_(jobs.c.status == Status.PENDING, jobs.c.error_code == RESET.code),
-            jobs.c.watch == watch,
-            jobs.c.delivered_at.is_(None),
-        )
         with self._reader.begin() as connection:
             return [
                 WaitingFile(
@@ -148,7 +163,7 @@ class Store:
                     Identity(row.size, row.mtime_ns, int(row.inode)),
                     row.status != Status.PENDING,
                 )
-                for row in connection.execute(statement)
+                for row in connection.execute(_WAITING_FILES, {"watch_name": watch})
                 if row.path.startswith(folder + b"/")
             ]
 
@@ -249,7 +264,7 @@ class Store:
     def job(self, job_id: int) -> Job:
         """Raises KeyError when there is none."""
         with self._reader.begin() as connection:
-            found = read_jobs(connection, jobs.c.id == job_id)
+            found = read(connection, _JOB, job_id=job_id)
         if not found:
             raise KeyError(job_id)
         return found[0]
@@ -259,11 +274,9 @@ class Store:
 
         ``without``: watches whose jobs have to wait.
         """
-        order = (jobs.c.priority, jobs.c.started_at.is_(None), jobs.c.id)
-        waiting = select(jobs.c.id).where(jobs.c.status == Status.PENDING, jobs.c.watch.not_in(without))
         while True:
             with suppress(IllegalMove), self._writer.begin() as connection:
-                oldest = connection.execute(waiting.order_by(*order).limit(1)).scalar()
+                oldest = connection.execute(_NEXT, {"without": list(without)}).scalar()
                 return None if oldest is None else self._claim(connection, oldest, worker)
             # another worker was quicker, on a database that lets two of them look at once
 
@@ -277,7 +290,7 @@ class Store:
             started_at=func.coalesce(jobs.c.started_at, self._clock.now()),
             attempts=jobs.c.attempts + 1,
         )
-        return read_jobs(connection, jobs.c.id == oldest)[0]
+        return read(connection, _JOB, job_id=oldest)[0]
 
     def move(self, job_id: int, old: Status, new: Status, **columns: Any) -> None:
         """Change a job's status, with other columns, in one guarded update.
@@ -367,7 +380,7 @@ class Store:
     def unfiled(self) -> list[Job]:
         """Jobs that have ended and whose file still is where it was."""
         with self._reader.begin() as connection:
-            return read_jobs(connection, _TO_BE_FILED, jobs.c.status.in_(FINAL))
+            return read(connection, _UNFILED)
 
     def let_go(self, job_id: int) -> None:
         """A file that was taken off the waiting list is gone or another one: its row is closed."""
@@ -399,30 +412,21 @@ class Store:
     def unsummarised(self) -> list[Job]:
         """Ended jobs whose line in the summary log is owed: filed, or to stay where they are."""
         with self._reader.begin() as connection:
-            filed = read_jobs(connection, jobs.c.filed_at.is_not(None), jobs.c.summary_at.is_(None))
-            stays = read_jobs(
-                connection,
-                jobs.c.filed_at.is_(None),
-                jobs.c.error_code == RESET.code,
-                jobs.c.summary_at.is_(None),
-            )
-            return [*filed, *stays]
+            return [*read(connection, _FILED_UNSUMMARISED), *read(connection, _RESET_UNSUMMARISED)]
 
     def cancelled_meanwhile(self) -> list[Job]:
         """Jobs that an operator cancelled under way, and that went back to the queue before it was heard."""
         with self._reader.begin() as connection:
-            return read_jobs(connection, jobs.c.status == Status.PENDING, jobs.c.cancel_requested)
+            return read(connection, _CANCELLED_MEANWHILE)
 
     def cancel_requested(self, job_id: int) -> bool:
         with self._reader.begin() as connection:
-            return bool(
-                connection.execute(select(jobs.c.cancel_requested).where(jobs.c.id == job_id)).scalar()
-            )
+            return bool(connection.execute(_CANCEL_REQUESTED, {"job_id": job_id}).scalar())
 
     def busy(self) -> bool:
         """Whether anything is left to deliver or to file: what is not delivered is not filed either."""
         with self._reader.begin() as connection:
-            return connection.execute(select(jobs.c.id).where(_TO_BE_FILED).limit(1)).first() is not None
+            return connection.execute(_BUSY).first() is not None
 
 
 def _delivered(connection: Connection, fingerprint: str, since: float = 0.0) -> Job | None:

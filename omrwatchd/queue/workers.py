@@ -25,6 +25,7 @@ class WorkerRow:
         self._process = Process.this()
         self._renewed_at = clock.now()
         self.id = socket.gethostname()[:80]
+        self._mine = select(workers).where(workers.c.id == self.id)
 
     def register(self) -> None:
         """Take the queue.
@@ -54,7 +55,7 @@ class WorkerRow:
                         f"Another omrwatchd (process {row.pid}) already works on this queue.",
                         "Stop it first, or give this one a queue.path of its own.",
                     )
-            known = connection.execute(select(workers.c.id).where(workers.c.id == self.id)).first()
+            known = connection.execute(self._mine).first()
             if known is None:
                 connection.execute(insert(workers).values(id=self.id, **mine))
             else:
@@ -79,7 +80,7 @@ class WorkerRow:
 
     def row(self) -> Row[Any]:
         with self._reader.begin() as connection:
-            return connection.execute(select(workers).where(workers.c.id == self.id)).one()
+            return connection.execute(self._mine).one()
 
     def cooldown_left(self, longest: float) -> float:
         """Seconds of cooldown left, over restarts; above ``longest`` it is none: the clock was set back."""
