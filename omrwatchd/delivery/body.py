@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 
 from omrwatchd.clock import Clock
 from omrwatchd.delivery.halt import Halt
@@ -94,6 +95,11 @@ class Body:
         later request's check sees what changes then; where none is to come, the bytes are copied first.
         """
         self._source.check()
+        pieces = self._source.pieces(offset, length)
         if self._request.makes_batch:
-            return (self._source.read(offset, length),)
-        return self._source.pieces(offset, length)
+            return map(_copied, pieces)
+        return pieces
+
+
+def _copied(piece: Piece) -> Piece:
+    return piece if isinstance(piece, bytes) else replace(piece, copied=True)

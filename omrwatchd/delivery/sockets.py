@@ -140,7 +140,7 @@ class WatchedStream(httpcore.NetworkStream):
             raise httpcore.WriteError(_EARLY)
         if owed is None:
             self._send(memoryview(buffer), timeout)
-        elif self._is_tls:
+        elif self._is_tls or owed.copied:
             self._send_read(owed, timeout)
         else:
             self._send_file(owed, timeout)

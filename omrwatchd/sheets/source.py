@@ -25,6 +25,8 @@ class FileRange:
     descriptor: int
     offset: int
     length: int
+    copied: bool = False
+    """The bytes are to be those of the moment they are sent, and not of when the kernel comes to them."""
 
     def read_into(self, buffer: memoryview, skip: int = 0) -> int:
         """Fill the buffer from the range, behind its first ``skip`` bytes; the bytes read.
@@ -42,7 +44,7 @@ class FileRange:
 
     def behind(self, skip: int) -> FileRange:
         """What is left of the range behind its first ``skip`` bytes."""
-        return FileRange(self.descriptor, self.offset + skip, self.length - skip)
+        return FileRange(self.descriptor, self.offset + skip, self.length - skip, self.copied)
 
 
 Piece = bytes | FileRange

@@ -486,6 +486,39 @@ def test_closed_connection_is_the_connections_fault(source: FileSource) -> None:
     peer.close()
 
 
+@pytest.mark.parametrize("kind", ["http", "https"])
+def test_what_the_last_look_has_found_good_is_what_arrives(file: Path, certificate: Path, kind: str) -> None:
+    """In the request that makes the batch: what is written to the file behind that look goes nowhere."""
+    overwritten = threading.Event()
+
+    def take_late(connection: socket.socket) -> None:
+        overwritten.wait(10)
+        peer._take(connection)
+
+    peer = Peer(take_late if kind == "http" else over_tls(certificate, take_late))
+
+    class Overwritten(FileSource):
+        def check(self) -> None:
+            super().check()
+            self.looks = getattr(self, "looks", 0) + 1
+            if self.looks == 2:  # the first is before the one block
+                with file.open("r+b") as written:
+                    written.write(bytes(length))
+                overwritten.set()
+
+    length = 100_000  # less than the sockets between us hold
+    descriptor = os.open(file, os.O_RDONLY)
+    seen = os.fstat(descriptor)
+    try:
+        with client_for(f"{kind}://127.0.0.1:{peer.port}", certificate) as client:
+            source = Overwritten(descriptor, seen.st_size, seen.st_mtime_ns)
+            assert send(client, source, final=True, length=length) == 200
+    finally:
+        os.close(descriptor)
+    assert peer.received == [HEAD + CONTENT[:length] + TAIL]
+    peer.close()
+
+
 def test_stand_in_that_nobody_redeems_ends_the_body(source: FileSource) -> None:
     """Should the HTTP library ever swallow or copy a stand-in, no body of zeros is completed."""
     handover = Handover()
