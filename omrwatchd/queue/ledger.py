@@ -25,6 +25,7 @@ RECORD_TRIES, RECORD_SECONDS = 30, 1.0
 """For a batch's commit; each try also waits for a lock as long as any statement does."""
 
 _PART = select(parts).where(parts.c.id == bindparam("part_id"))
+_ACKNOWLEDGED = insert(chunks).on_conflict_do_nothing()
 
 
 class Ledger:
@@ -80,7 +81,7 @@ class Ledger:
             for index, size in sizes.items()
         ]
         with self._writer.begin() as connection:
-            connection.execute(insert(chunks).on_conflict_do_nothing(), rows)
+            connection.execute(_ACKNOWLEDGED, rows)
             if upload_id is not None:
                 connection.execute(update(parts).where(parts.c.id == part.id).values(upload_id=upload_id))
 
