@@ -12,7 +12,7 @@ from omrwatchd import events
 from omrwatchd.model import Status, WorkerState
 from omrwatchd.receiver import Fault, Receiver
 from omrwatchd.settings import MIB
-from omrwatchd.sheets.source import FileSource
+from omrwatchd.sheets.source import FileRange, FileSource
 from tests.delivery.conftest import OpenStation
 from tests.waiting import until
 
@@ -112,14 +112,14 @@ def test_file_that_can_never_be_read_fails_alone(
     receiver: Receiver, open_station: OpenStation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A broken sector: after queue.max_attempts that file has failed, the next one is delivered."""
-    real = FileSource.read
+    real = FileRange.read_into
 
-    def broken(self: FileSource, offset: int, length: int) -> bytes:
-        if self.size > 10_000:
+    def broken(self: FileRange, buffer: memoryview, skip: int = 0) -> int:
+        if os.fstat(self.descriptor).st_size > 10_000:
             raise OSError(errno.EIO, os.strerror(errno.EIO))
-        return real(self, offset, length)
+        return real(self, buffer, skip)
 
-    monkeypatch.setattr(FileSource, "read", broken)
+    monkeypatch.setattr(FileRange, "read_into", broken)
     with open_station(start=False) as station:
         bad, good = station.drop("bad.zip", size=50_000), station.drop("good.zip")
         station.worker.start()
