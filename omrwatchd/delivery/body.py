@@ -63,7 +63,7 @@ class Body:
         self._before_last = before_last
         self._limit = limit
         self._clock = clock
-        # what is copied into memory is copied in small pieces
+        # pictures, which are such a request, come as blocks of memory: small ones
         self._block_size = BlockSize(SMALLEST_BLOCK) if request.makes_batch else block_size
         self.last_bytes_began = False
         """Whether the server may have the whole request."""
@@ -92,7 +92,8 @@ class Body:
         """One block, which is no longer looked at once it is sent.
 
         The kernel may still hold ranges of the file that it is to send when ``check`` has found nothing. A
-        later request's check sees what changes then; where none is to come, the bytes are copied first.
+        later request's check sees what changes then; where none is to come, the bytes are copied out of the
+        file when they are sent.
         """
         self._source.check()
         pieces = self._source.pieces(offset, length)

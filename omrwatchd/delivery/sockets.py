@@ -152,11 +152,11 @@ class WatchedStream(httpcore.NetworkStream):
             return
         sent = 0
         while sent < len(view):
-            waited = self._wait_in_kernel(timeout)
+            left = self._wait_in_kernel(timeout)
             try:
-                sent += self._sock.send(view[sent:] if sent else view)
+                sent += self._sock.send(view[sent:])
             except TimeoutError:  # OpenSSL goes on where it was when it is given the same bytes
-                self._await_room(None if timeout is None else timeout - waited)
+                self._await_room(left)
             except OSError as error:
                 raise httpcore.WriteError(str(error)) from error
             else:
@@ -170,7 +170,7 @@ class WatchedStream(httpcore.NetworkStream):
         with self._full_segments():
             while done < owed.length:
                 have = owed.read_into(block, done)
-                self._send(block if have == len(block) else block[:have], timeout)
+                self._send(block[:have], timeout)
                 done += have
 
     @contextlib.contextmanager
@@ -195,11 +195,11 @@ class WatchedStream(httpcore.NetworkStream):
         A peer that takes nothing for longer is watched: it may have answered, and never take anything more.
         """
         while owed.length:
-            waited = self._wait_in_kernel(timeout)
+            left = self._wait_in_kernel(timeout)
             try:
                 sent = os.sendfile(self._sock.fileno(), owed.descriptor, owed.offset, owed.length)
             except BlockingIOError:
-                self._await_room(None if timeout is None else timeout - waited)
+                self._await_room(left)
                 continue
             except OSError:
                 # the file's fault, the connection's, or a file system without it: this tells
@@ -210,8 +210,10 @@ class WatchedStream(httpcore.NetworkStream):
             owed = owed.behind(sent)
             self._handover.taken = True
 
-    def _wait_in_kernel(self, timeout: float | None) -> float:
-        """Have sends block while no byte is taken (SO_SNDTIMEO, socket(7)); up to so many seconds.
+    def _wait_in_kernel(self, timeout: float | None) -> float | None:
+        """Have sends block for a while when no byte is taken (SO_SNDTIMEO, socket(7)).
+
+        What is left of ``timeout`` (seconds; None: no limit) when a send has waited in vain.
 
         Python's limit is the same, so that it knows of one. Where it is set in Python alone, by a read, the
         descriptor does not block: that is slower, since Python polls between TLS records, and no less right.
@@ -228,7 +230,7 @@ class WatchedStream(httpcore.NetworkStream):
                 self._kernel_waits = seconds
         except OSError as error:
             raise httpcore.WriteError(str(error)) from error
-        return seconds
+        return None if timeout is None else timeout - seconds
 
     def _never_block(self) -> None:
         if self._sock.gettimeout() != 0:

@@ -130,8 +130,7 @@ class Intake(Service):
         if hinted := self._hinted:  # nothing is reset that rings between the two lines
             self._hinted = False
         began = self._clock.monotonic()
-        waits = any(folder.has_to_wait_for_room for folder in self._folders)
-        has_room = waits and self._changes.seen() and self._room() > 0
+        has_room = self._wants_room and self._changes.seen() and self._room() > 0
         looked: list[DropFolder] = []
         finished: list[tuple[Found, DropFolder]] = []
         for folder in self._folders:
@@ -159,6 +158,10 @@ class Intake(Service):
             made += folder.take(file, room - made)
         return made
 
+    @property
+    def _wants_room(self) -> bool:
+        return any(folder.has_to_wait_for_room for folder in self._folders)
+
     def _room(self) -> int:
         return self._queue_limit - self._store.waiting()
 
@@ -181,7 +184,7 @@ class Intake(Service):
         wait = min([folder.due for folder in self._folders]) - now
         if any(folder.hears_hints for folder in self._folders):
             wait = min(wait, LISTENING_SECONDS)
-        if any(folder.has_to_wait_for_room for folder in self._folders):
+        if self._wants_room:
             wait = min(wait, ROOM_SECONDS)
         if self._looked:
             wait = min(wait, self._arriving_at + ARRIVING_SECONDS - now)

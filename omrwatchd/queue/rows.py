@@ -12,6 +12,13 @@ from omrwatchd.model import Job, NewJob, Part
 from omrwatchd.queue.schema import jobs, parts
 from omrwatchd.queue.values import job_of, part_of
 
+_BY_ID = (jobs.c.id,)
+_PARTS = (
+    select(parts)
+    .where(parts.c.job_id.in_(bindparam("ids", expanding=True)))
+    .order_by(parts.c.job_id, parts.c.index)
+)
+
 
 def job_columns(job: NewJob) -> dict[str, Any]:
     """What a new row of `jobs` says about the file."""
@@ -41,19 +48,14 @@ def problem_columns(problem: Problem | None) -> dict[str, str | None]:
     }
 
 
-_PARTS = (
-    select(parts)
-    .where(parts.c.job_id.in_(bindparam("ids", expanding=True)))
-    .order_by(parts.c.job_id, parts.c.index)
-)
-
-
-def jobs_where(*where: ColumnElement[bool]) -> Select[Any]:
-    """A question for jobs, by id, that ``read`` asks: made once where it is asked again and again.
+def jobs_where(
+    *where: ColumnElement[bool], order: Iterable[ColumnElement[Any]] = _BY_ID, limit: int | None = None
+) -> Select[Any]:
+    """A question for jobs, which ``read`` asks; made once where it is asked again and again.
 
     To put one together costs as much as to ask it.
     """
-    return select(jobs).where(*where).order_by(jobs.c.id)
+    return select(jobs).where(*where).order_by(*order).limit(limit)
 
 
 def read(connection: Connection, question: Select[Any], **parameters: Any) -> list[Job]:
@@ -64,13 +66,13 @@ def read(connection: Connection, question: Select[Any], **parameters: Any) -> li
 
 
 def read_jobs(
-    connection: Connection, *where: ColumnElement[bool], order: Any = None, limit: int | None = None
+    connection: Connection,
+    *where: ColumnElement[bool],
+    order: Iterable[ColumnElement[Any]] = _BY_ID,
+    limit: int | None = None,
 ) -> list[Job]:
-    """Jobs with their parts, in the given order (default: by id)."""
-    question = jobs_where(*where)
-    if order is not None:
-        question = question.order_by(None).order_by(*order)
-    return read(connection, question if limit is None else question.limit(limit))
+    """What is asked now and then: put together and read at once."""
+    return read(connection, jobs_where(*where, order=order, limit=limit))
 
 
 def _parts_of(connection: Connection, ids: list[int]) -> dict[int, list[Part]]:

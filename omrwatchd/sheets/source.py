@@ -35,9 +35,7 @@ class FileRange:
             SourceChanged: the file ends before.
             OSError: the file can't be read.
         """
-        left = self.length - skip
-        wanted = buffer if left >= len(buffer) else buffer[:left]
-        have = os.preadv(self.descriptor, [wanted], self.offset + skip)
+        have = os.preadv(self.descriptor, [buffer[: self.length - skip]], self.offset + skip)
         if not have:
             raise SourceChanged("the file became shorter while it was read")
         return have
