@@ -139,39 +139,41 @@ class WatchedStream(httpcore.NetworkStream):
         if self._answer_is_there(always=len(buffer) < _SMALL_BYTES):
             raise httpcore.WriteError(_EARLY)
         if owed is None:
-            self._send(memoryview(buffer), timeout)
+            self._send([memoryview(buffer)], timeout)
         elif self._is_tls or owed.copied:
             self._send_read(owed, timeout)
         else:
             self._send_file(owed, timeout)
 
-    def _send(self, view: memoryview, timeout: float | None) -> None:
+    def _send(self, blocks: Iterable[memoryview], timeout: float | None) -> None:
         if self._nested:
             self._handover.taken = True  # perhaps
-            self._inner.write(bytes(view), timeout)
+            for block in blocks:
+                self._inner.write(bytes(block), timeout)
             return
-        sent = 0
-        while sent < len(view):
-            left = self._wait_in_kernel(timeout)
-            try:
-                sent += self._sock.send(view[sent:])
-            except TimeoutError:  # OpenSSL goes on where it was when it is given the same bytes
-                self._await_room(left)
-            except OSError as error:
-                raise httpcore.WriteError(str(error)) from error
-            else:
-                self._handover.taken = True
+        taken = False
+        left = self._wait_in_kernel(timeout)
+        for block in blocks:
+            rest = block
+            while rest:
+                try:
+                    sent = self._sock.send(rest)
+                except TimeoutError:  # OpenSSL goes on where it was when it is given the same bytes
+                    self._await_room(left)
+                    left = self._wait_in_kernel(timeout)
+                    continue
+                except OSError as error:
+                    raise httpcore.WriteError(str(error)) from error
+                if not taken:
+                    self._handover.taken = taken = True
+                rest = rest[sent:]
 
     def _send_read(self, owed: FileRange, timeout: float | None) -> None:
         """Read and send by blocks that the processor's cache holds."""
         if self._block is None:
             self._block = memoryview(bytearray(_BLOCK_BYTES))
-        block, done = self._block, 0
         with self._full_segments():
-            while done < owed.length:
-                have = owed.read_into(block, done)
-                self._send(block[:have], timeout)
-                done += have
+            self._send(owed.blocks(self._block), timeout)
 
     @contextlib.contextmanager
     def _full_segments(self) -> Iterator[None]:

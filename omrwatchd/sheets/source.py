@@ -28,17 +28,21 @@ class FileRange:
     copied: bool = False
     """The bytes are to be those of the moment they are sent, and not of when the kernel comes to them."""
 
-    def read_into(self, buffer: memoryview, skip: int = 0) -> int:
-        """Fill the buffer from the range, behind its first ``skip`` bytes; the bytes read.
+    def blocks(self, buffer: memoryview) -> Iterator[memoryview]:
+        """Its bytes, read block by block into ``buffer``: each takes the place of the one before.
 
         Raises:
             SourceChanged: the file ends before.
             OSError: the file can't be read.
         """
-        have = os.preadv(self.descriptor, [buffer[: self.length - skip]], self.offset + skip)
-        if not have:
-            raise SourceChanged("the file became shorter while it was read")
-        return have
+        offset, end = self.offset, self.offset + self.length
+        while offset < end:
+            wanted = buffer[: end - offset]
+            have = os.preadv(self.descriptor, [wanted], offset)
+            if not have:
+                raise SourceChanged("the file became shorter while it was read")
+            yield wanted[:have]
+            offset += have
 
     def behind(self, skip: int) -> FileRange:
         """What is left of the range behind its first ``skip`` bytes."""

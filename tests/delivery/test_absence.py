@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -112,14 +113,14 @@ def test_file_that_can_never_be_read_fails_alone(
     receiver: Receiver, open_station: OpenStation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A broken sector: after queue.max_attempts that file has failed, the next one is delivered."""
-    real = FileRange.read_into
+    real = FileRange.blocks
 
-    def broken(self: FileRange, buffer: memoryview, skip: int = 0) -> int:
+    def broken(self: FileRange, buffer: memoryview) -> Iterator[memoryview]:
         if os.fstat(self.descriptor).st_size > 10_000:
             raise OSError(errno.EIO, os.strerror(errno.EIO))
-        return real(self, buffer, skip)
+        return real(self, buffer)
 
-    monkeypatch.setattr(FileRange, "read_into", broken)
+    monkeypatch.setattr(FileRange, "blocks", broken)
     with open_station(start=False) as station:
         bad, good = station.drop("bad.zip", size=50_000), station.drop("good.zip")
         station.worker.start()

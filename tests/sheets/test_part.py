@@ -118,9 +118,7 @@ def sent(source: VirtualPart, start: int, stop: int) -> bytes:
         if isinstance(piece, bytes):
             found += piece
             continue
-        buffer = bytearray(piece.length)
-        assert piece.read_into(memoryview(buffer)) == piece.length
-        found += buffer
+        found += b"".join(bytes(block) for block in piece.blocks(memoryview(bytearray(64))))
     return found
 
 
