@@ -4,31 +4,26 @@ from __future__ import annotations
 
 import socket
 import ssl
-import urllib.request
 import zlib
-from collections.abc import Callable, Iterable, Iterator
-from importlib.util import find_spec
-from typing import Any, Protocol
-from urllib.parse import urlsplit
+from collections.abc import Callable, Iterable
+from typing import Protocol
 
 import httpcore
 import httpx
 
 from omrwatchd import __version__
+from omrwatchd.delivery.connections import Connections
 from omrwatchd.delivery.credentials import Credentials
 from omrwatchd.delivery.faults import Lost
 from omrwatchd.delivery.handover import Handover
+from omrwatchd.delivery.network import WatchedNetwork
 from omrwatchd.delivery.quoting import token_cut, without_token
-from omrwatchd.delivery.sockets import Sockets, WatchedNetwork
+from omrwatchd.delivery.sockets import Sockets
 from omrwatchd.delivery.wire import CHUNK_PATH, DIRECT_PATH, Answer
-from omrwatchd.errors import Problem
 from omrwatchd.settings import Server, Upload
 from omrwatchd.sheets.source import Piece
 
-KEEPALIVE_SECONDS = 60.0
-"""httpx's own 5 s is exactly our cooldown: each file would begin with a new handshake."""
 _ANSWER_BYTES = 256 * 1024
-_SOCKS = ("socks5", "socks5h")
 _ZLIB_WINDOWS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
 """By Content-Encoding, the window bits that zlib wants (RFC 9110, 8.4.1)."""
 
@@ -73,9 +68,10 @@ class Client:
         self._base, self._uploads = server.base_url, server.uploads_go_to
         self._sockets = Sockets()
         self._handover = Handover()
-        network = WatchedNetwork(self._sockets, self._handover)
         self._client = httpx.Client(
-            transport=_PoolTransport(server, upload.concurrency, network),
+            transport=Connections(
+                server, upload.concurrency + 2, lambda: WatchedNetwork(self._sockets, self._handover)
+            ),
             headers={
                 "User-Agent": f"omrwatchd/{__version__}",
                 "Accept": "application/json",
@@ -185,119 +181,6 @@ def _deepest(error: BaseException) -> BaseException:
     while (inner := error.__cause__ or error.__context__) is not None:
         error = inner
     return error
-
-
-class _PoolTransport(httpx.BaseTransport):
-    """httpx on a pool whose network is ours; httpx's own transport takes no network backend."""
-
-    def __init__(self, server: Server, concurrency: int, network: httpcore.NetworkBackend) -> None:
-        options: dict[str, Any] = {
-            "ssl_context": tls_context(server),
-            "max_connections": concurrency + 2,
-            "max_keepalive_connections": concurrency + 2,
-            "keepalive_expiry": KEEPALIVE_SECONDS,
-            "http1": True,
-            "http2": False,
-            "retries": 0,
-            "network_backend": network,
-        }
-        proxy = proxy_of(server)
-        if proxy is None:
-            self._pool = httpcore.ConnectionPool(**options)
-        elif proxy.scheme in _SOCKS:
-            self._pool = httpcore.SOCKSProxy(str(proxy), **options)
-        else:
-            # RFC 7617, 2.1: what is not ASCII goes as UTF-8
-            login = (proxy.username.encode(), proxy.password.encode()) if proxy.username else None
-            bare = str(proxy.copy_with(username=None, password=None))
-            to_proxy = tls_context(server) if proxy.scheme == "https" else None
-            self._pool = httpcore.HTTPProxy(bare, proxy_auth=login, proxy_ssl_context=to_proxy, **options)
-
-    def handle_request(self, request: httpx.Request) -> httpx.Response:
-        url = request.url
-        answer = self._pool.handle_request(
-            httpcore.Request(
-                method=request.method,
-                url=httpcore.URL(
-                    scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path
-                ),
-                headers=request.headers.raw,
-                content=request.stream,
-                extensions=request.extensions,
-            )
-        )
-        return httpx.Response(
-            status_code=answer.status,
-            headers=answer.headers,
-            stream=_AnswerStream(answer),
-            extensions=answer.extensions,
-        )
-
-    def close(self) -> None:
-        self._pool.close()
-
-
-class _AnswerStream(httpx.SyncByteStream):
-    def __init__(self, answer: httpcore.Response) -> None:
-        self._answer = answer
-
-    def __iter__(self) -> Iterator[bytes]:
-        yield from self._answer.iter_stream()
-
-    def close(self) -> None:
-        self._answer.close()
-
-
-def tls_context(server: Server) -> ssl.SSLContext:
-    """The system's trusted authorities, or server.ca_file alone, with our certificate when one is set.
-
-    Raises Problem, naming the setting.
-    """
-    try:
-        context = ssl.create_default_context(cafile=None if server.ca_file is None else str(server.ca_file))
-    except (OSError, ssl.SSLError) as error:
-        raise Problem(
-            "ca_file_unusable", f"server.ca_file {server.ca_file} can't be used: {error}."
-        ) from None
-    if server.client_cert is not None:
-        try:
-            context.load_cert_chain(server.client_cert, server.client_key)
-        except (OSError, ssl.SSLError) as error:
-            raise Problem(
-                "client_cert_unusable", f"server.client_cert {server.client_cert} can't be used: {error}."
-            ) from None
-    return context
-
-
-def proxy_of(server: Server) -> httpx.URL | None:
-    """server.proxy, else what the environment says for this address (HTTPS_PROXY, NO_PROXY …).
-
-    Raises:
-        Problem: ``proxy_unusable``, without its words: they may hold a password.
-    """
-    given = server.proxy or _proxy_of_environment(server)
-    if given is None:
-        return None
-    try:
-        # 'proxy:3128' is enough in a variable, as for curl
-        proxy = httpx.URL(given if "://" in given else f"http://{given}")
-    except (httpx.InvalidURL, ValueError):
-        proxy = httpx.URL()
-    where = "server.proxy" if server.proxy is not None else "HTTP_PROXY, HTTPS_PROXY or ALL_PROXY"
-    if not proxy.host:
-        raise Problem("proxy_unusable", f"{where} holds no usable address.", "Give it as http://host:3128.")
-    if proxy.scheme not in ("http", "https", *(_SOCKS if find_spec("socksio") is not None else ())):
-        summary = f"{where} names a proxy of a kind that can't be used here ({proxy.scheme})."
-        raise Problem("proxy_unusable", summary, "Set server.proxy to an HTTP proxy.")
-    return proxy
-
-
-def _proxy_of_environment(server: Server) -> str | None:
-    address = urlsplit(server.uploads_go_to)
-    if address.hostname is None or urllib.request.proxy_bypass(address.hostname):
-        return None
-    found = urllib.request.getproxies_environment()
-    return found.get(address.scheme) or found.get("all")
 
 
 def on_living_connection(ask: Callable[[], Answer], may_again: Callable[[], bool]) -> Answer:

@@ -8,7 +8,7 @@ import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from omrwatchd.delivery.client import proxy_of, tls_context
+from omrwatchd.delivery.connections import proxy_of, tls_context
 from omrwatchd.delivery.credentials import read_token
 from omrwatchd.delivery.login import read_password
 from omrwatchd.errors import Problem

@@ -19,13 +19,15 @@ from pathlib import Path
 
 import pytest
 
-from omrwatchd.delivery import sockets
+from omrwatchd.delivery import stream
 from omrwatchd.delivery.body import BlockSize, Body
 from omrwatchd.delivery.client import Client, RequestLost
 from omrwatchd.delivery.faults import Lost
 from omrwatchd.delivery.halt import Halt
 from omrwatchd.delivery.handover import Handover
 from omrwatchd.delivery.limits import RateLimit
+from omrwatchd.delivery.network import WatchedNetwork
+from omrwatchd.delivery.sockets import Sockets
 from omrwatchd.delivery.wire import Request
 from omrwatchd.settings import MIB, Server, Upload
 from omrwatchd.sheets.part import VirtualPart
@@ -189,7 +191,7 @@ def test_records_of_tls_share_segments(tmp_path: Path, certificate: Path) -> Non
 
     peer = Peer(over_tls(certificate, serve))
     handover = Handover()
-    plain = sockets.WatchedNetwork(sockets.Sockets(), handover).connect_tcp(
+    plain = WatchedNetwork(Sockets(), handover).connect_tcp(
         "127.0.0.1", peer.port, 5, socket_options=[(socket.IPPROTO_TCP, socket.TCP_CONGESTION, b"reno")]
     )
     stream = plain.start_tls(ssl.create_default_context(cafile=str(certificate)), "127.0.0.1", 5)
@@ -346,33 +348,41 @@ def test_interim_answer_is_no_answer(file: Path, certificate: Path, kind: str, i
     peer.close()
 
 
+@pytest.mark.parametrize("whole", [b"ab", b""])
 def test_answer_that_comes_before_the_end_is_told_leaves_the_connection_good(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, whole: bytes
 ) -> None:
-    """All bytes are out, and only then the end of the body is told: the next request goes out as well."""
-    monkeypatch.setattr(sockets, "_LOOK_SECONDS", 0.0)
+    """All bytes are out, and only then the end of the body is told: the next request goes out on it as well.
+
+    What has no body ends with a piece of no bytes.
+    """
+    monkeypatch.setattr(stream, "_LOOK_SECONDS", 0.0)
     answered = threading.Event()
     peer = Peer()
 
     def serve(connection: socket.socket) -> None:
         for _ in range(2):
             body = read_headers(connection).partition(b"\r\n\r\n")[2]
-            while len(body) < 2:
+            while len(body) < len(whole):
                 body += connection.recv(2) or fail()
             peer.received.append(body)
             connection.sendall(ANSWER)
             answered.set()
 
     def body() -> Iterator[bytes]:
-        yield b"ab"
+        if whole:
+            yield whole
         assert answered.wait(10)
         answered.clear()
+        yield b""
 
     peer._serve = serve
     with client_for(f"http://127.0.0.1:{peer.port}", read_timeout="2") as client:
         for _ in range(2):
-            assert client.send("POST", "", [("Content-Length", "2")], body(), token=None).status == 200
-    assert peer.received == [b"ab", b"ab"]
+            headers = [("Content-Length", str(len(whole)))]
+            assert client.send("POST", "", headers, body(), token=None).status == 200
+    assert peer.received == [whole, whole]
+    assert len(peer._connections) == 1
     peer.close()
 
 

@@ -1,0 +1,158 @@
+"""Which connection a request takes, on real ones."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import socket
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from omrwatchd.delivery.client import Client, RequestLost
+from omrwatchd.delivery.faults import Lost
+from omrwatchd.settings import Server, Upload
+from tests.waiting import until
+
+SO_MAX_PACING_RATE = 47
+ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
+
+
+class Host:
+    """Answers when it may, and knows the ports of the connections by which it was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[int] = []
+        self.connections: dict[int, socket.socket] = {}
+        self.may_answer = threading.Event()
+        self.may_answer.set()
+        self.hangs_up = False
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection, (_, port) = self._listener.accept()
+                self.connections[port] = connection
+                threading.Thread(target=self._serve, args=(connection, port), daemon=True).start()
+
+    def _serve(self, connection: socket.socket, port: int) -> None:
+        with connection, contextlib.suppress(OSError):
+            while connection.recv(65536):
+                self.asked.append(port)
+                self.may_answer.wait()
+                if self.hangs_up:
+                    return
+                connection.sendall(ANSWER)
+
+    def close(self) -> None:
+        self.may_answer.set()
+        self._listener.close()
+
+
+@pytest.fixture
+def host() -> Iterator[Host]:
+    host = Host()
+    yield host
+    host.close()
+
+
+@pytest.fixture
+def client(host: Host) -> Iterator[Client]:
+    """With three connections at most: two more than chunks go side by side."""
+    server = Server(base_url=f"http://127.0.0.1:{host.port}", connect_timeout=0.5)
+    client = Client(server, Upload(concurrency=1))
+    yield client
+    client.close()
+
+
+def ask(client: Client) -> int:
+    return client.send("GET", "/", token="secret").status
+
+
+def open_side_by_side(host: Host, client: Client, count: int) -> list[int]:
+    """As many connections, idle again; their ports at our end."""
+    host.may_answer.clear()
+    with ThreadPoolExecutor(count) as pool:
+        answers = [pool.submit(ask, client) for _ in range(count)]
+        until(lambda: len(host.asked) == count)
+        host.may_answer.set()
+        assert [answer.result() for answer in answers] == [200] * count
+    ports, host.asked = host.asked, []
+    assert len(set(ports)) == count
+    return ports
+
+
+def our_end(port: int, host: Host) -> socket.socket:
+    """A handle to this process's socket that has this port."""
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            found = socket.socket(fileno=os.dup(int(name)))
+            if found.getsockname()[1] == port and found.getpeername()[1] == host.port:
+                return found
+            found.close()
+    raise AssertionError(f"no socket here has port {port}")
+
+
+def slow_down(port: int, host: Host, rate: int) -> None:
+    """Have TCP send no faster on this connection than so many bytes a second (socket(7))."""
+    with our_end(port, host) as sock:
+        sock.setsockopt(socket.SOL_SOCKET, SO_MAX_PACING_RATE, rate)
+
+
+def test_a_request_takes_the_connection_on_which_tcp_sends_fastest(host: Host, client: Client) -> None:
+    one, other, third = open_side_by_side(host, client, 3)
+    slow_down(third, host, 1000)
+    slow_down(one, host, 4000)
+    slow_down(other, host, 5000)
+    ask(client)
+    slow_down(other, host, 3000)
+    ask(client)
+    slow_down(one, host, 2000)
+    ask(client)
+    assert host.asked == [other, one, other]
+
+
+def test_a_living_connection_is_taken_rather_than_one_that_the_server_has_ended(
+    host: Host, client: Client
+) -> None:
+    """However fast it was; so nothing is sent in vain, and there is no new handshake."""
+    lives, ended = open_side_by_side(host, client, 2)
+    slow_down(lives, host, 1000)
+    host.connections[ended].shutdown(socket.SHUT_RDWR)
+    with our_end(ended, host) as sock:
+        assert select.select([sock], [], [], 10)[0]
+    ask(client)
+    assert host.asked == [lives]
+    assert len(host.connections) == 2
+
+
+def test_a_connection_is_free_again_after_each_request_that_failed(host: Host, client: Client) -> None:
+    host.hangs_up = True
+    for _ in range(7):
+        with pytest.raises(RequestLost) as lost:
+            ask(client)
+        assert lost.value.how is Lost.RESET
+    host.hangs_up = False
+    assert ask(client) == 200
+
+
+def test_a_request_that_finds_no_connection_free_waits_for_one_and_then_says_so(
+    host: Host, client: Client
+) -> None:
+    host.may_answer.clear()
+    with ThreadPoolExecutor(4) as pool:
+        under_way = [pool.submit(ask, client) for _ in range(3)]
+        until(lambda: len(host.asked) == 3)
+        with pytest.raises(RequestLost) as lost:
+            ask(client)
+        assert (lost.value.how, lost.value.detail) == (Lost.CONNECT, "timed out")
+        waiting = pool.submit(ask, client)
+        host.may_answer.set()
+        assert [answer.result() for answer in [*under_way, waiting]] == [200] * 4
+    assert len(host.connections) == 3
