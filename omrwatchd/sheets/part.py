@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import accumulate
 
-from omrwatchd.sheets.source import Piece, Source, across, read_across
+from omrwatchd.sheets.source import Piece, Source, across
 from omrwatchd.sheets.split import Layout
 
 
@@ -31,10 +31,6 @@ class VirtualPart:
         """Length in bytes."""
         return self._size
 
-    def read(self, offset: int, length: int) -> bytes:
-        """Exactly ``length`` bytes from ``offset``; raises as ``Source.read`` does."""
-        return read_across(self._starts, offset, length, self._read_segment)
-
     def pieces(self, offset: int, length: int) -> Iterator[Piece]:
         """Ranges of the original file, and the new bytes between them."""
         for index, skip, want in across(self._starts, offset, length):
@@ -47,9 +43,3 @@ class VirtualPart:
     def check(self) -> None:
         """Raises SourceChanged when the original file is another one by now."""
         self._source.check()
-
-    def _read_segment(self, index: int, skip: int, want: int) -> bytes:
-        segment = self._segments[index]
-        if isinstance(segment, bytes):
-            return segment[skip : skip + want]
-        return self._source.read(segment.offset + skip, want)

@@ -12,7 +12,7 @@ from itertools import accumulate
 
 from omrwatchd.model import file_time
 from omrwatchd.sheets.entry import is_picture
-from omrwatchd.sheets.source import Piece, SourceChanged, read_across
+from omrwatchd.sheets.source import Piece, SourceChanged, across
 
 _READ_BYTES = 1024 * 1024
 _ANOTHER_OR_GONE = frozenset({errno.ENOENT, errno.ELOOP, errno.ENXIO})
@@ -136,18 +136,14 @@ class FramedPictures:
         """Length in bytes."""
         return self._starts[-1]
 
-    def read(self, offset: int, length: int) -> bytes:
-        """Exactly ``length`` bytes from ``offset``; raises as ``Source.read`` does."""
-        return read_across(self._starts, offset, length, self._read_segment)
-
     def pieces(self, offset: int, length: int) -> Iterator[Piece]:
         """The bytes, read: a picture is open only as long as that takes."""
-        yield self.read(offset, length)
+        yield b"".join(self._read(*each) for each in across(self._starts, offset, length))
 
     def check(self) -> None:
         """Nothing to do: each picture is looked at when it is read."""
 
-    def _read_segment(self, index: int, skip: int, want: int) -> bytes:
+    def _read(self, index: int, skip: int, want: int) -> bytes:
         segment = self._segments[index]
         if isinstance(segment, bytes):
             return segment[skip : skip + want]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -60,22 +60,16 @@ class Source(Protocol):
         """Length in bytes."""
 
     def pieces(self, offset: int, length: int) -> Iterator[Piece]:
-        """The same bytes as ``read`` gives, where possible without reading them; ``check`` comes after.
+        """The bytes of the range, in order, where possible without reading them; ``check`` comes after.
 
-        Raises as ``read`` does.
+        Raises:
+            ValueError: the range lies outside.
+            SourceChanged: bytes that it had to read are no longer those that were inspected.
+            OSError: bytes that it had to read can't be read.
         """
 
     def check(self) -> None:
         """Raises SourceChanged when the bytes are no longer those that were inspected."""
-
-    def read(self, offset: int, length: int) -> bytes:
-        """Exactly ``length`` bytes from ``offset``.
-
-        Raises:
-            SourceChanged: the bytes are no longer those that were inspected.
-            ValueError: the range lies outside.
-            OSError: the file can't be read.
-        """
 
 
 class FileSource:
@@ -84,7 +78,7 @@ class FileSource:
     The descriptor stays the caller's: it is closed elsewhere, after the last read.
 
     Args:
-        fd: an open regular file; read with ``pread``, so its position does not move.
+        fd: an open regular file; its position is not used and does not move.
         size: the length in bytes that was inspected.
         mtime_ns: the modification time, in nanoseconds, that was inspected.
     """
@@ -98,21 +92,6 @@ class FileSource:
     def size(self) -> int:
         """Length in bytes."""
         return self._size
-
-    def read(self, offset: int, length: int) -> bytes:
-        """Exactly ``length`` bytes from ``offset``; raises as ``Source.read`` does."""
-        check_range(offset, length, self._size)
-        self.check()
-        blocks = []
-        have = 0
-        while have < length:
-            block = os.pread(self._fd, length - have, offset + have)
-            if not block:
-                raise SourceChanged("the file became shorter while it was read")
-            blocks.append(block)
-            have += len(block)
-        self.check()
-        return blocks[0] if len(blocks) == 1 else b"".join(blocks)
 
     def pieces(self, offset: int, length: int) -> Iterator[Piece]:
         """One range of the file."""
@@ -132,21 +111,12 @@ def check_range(offset: int, length: int, size: int) -> None:
         raise ValueError(f"{length} bytes at {offset} lie outside of {size} bytes")
 
 
-def read_across(
-    starts: Sequence[int], offset: int, length: int, read_segment: Callable[[int, int, int], bytes]
-) -> bytes:
-    """Exactly ``length`` bytes from ``offset`` of a row of segments.
+def across(starts: Sequence[int], offset: int, length: int) -> Iterator[tuple[int, int, int]]:
+    """Which segments hold the range: each one's index, the bytes to skip in it and to take of it.
 
     Args:
         starts: where each segment begins, in bytes, and at the end the length of all.
-        read_segment: reads of the segment of this index, behind so many bytes, exactly so many.
     """
-    blocks = [read_segment(index, skip, want) for index, skip, want in across(starts, offset, length)]
-    return blocks[0] if len(blocks) == 1 else b"".join(blocks)
-
-
-def across(starts: Sequence[int], offset: int, length: int) -> Iterator[tuple[int, int, int]]:
-    """Which segments hold the range: each one's index, the bytes to skip in it and to take of it."""
     check_range(offset, length, starts[-1])
     stop = offset + length
     index = bisect_right(starts, offset) - 1

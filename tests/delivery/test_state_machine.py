@@ -51,6 +51,7 @@ from omrwatchd.sheets.part import VirtualPart
 from omrwatchd.sheets.source import FileSource
 from omrwatchd.sheets.split import PartPlan, layout
 from tests.delivery.scripted import DEEDS, Crash, ScriptedServer
+from tests.sources import sent
 from tests.zips import write_zip
 
 EXAMPLES = int(os.environ.get("DELIVERY_EXAMPLES", "40"))
@@ -208,7 +209,7 @@ class Deliveries(RuleBasedStateMachine):
         with path.open("rb") as file:
             whole = FileSource(file.fileno(), found.st_size, found.st_mtime_ns)
             plan = PartPlan(number, part.name, part.first_sheet, part.stop_sheet)
-            return VirtualPart(whole, layout(archive, plan)).read(0, part.size)
+            return sent(VirtualPart(whole, layout(archive, plan)), 0, part.size)
 
     @rule(deeds=st.lists(st.sampled_from(DEEDS), min_size=1, max_size=8))
     def lay_script(self, deeds: list[str]) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from omrwatchd.sheets.source import FileSource, SourceChanged
+from tests.sources import sent
 
 from .zips import source_of
 
@@ -34,17 +35,17 @@ def test_reads_exactly_what_is_asked(source: FileSource) -> None:
     """Any range within the file comes back whole, from many threads at once."""
     ranges = [(at * 37, at) for at in range(500)]
     with ThreadPoolExecutor(4) as pool:
-        for (offset, length), got in zip(ranges, pool.map(lambda r: source.read(*r), ranges), strict=True):
+        for (offset, length), got in zip(ranges, pool.map(lambda r: sent(source, *r), ranges), strict=True):
             assert got == DATA[offset : offset + length]
     assert source.size == len(DATA)
-    assert source.read(len(DATA), 0) == b""
+    assert sent(source, len(DATA), 0) == b""
 
 
 @pytest.mark.parametrize(("offset", "length"), [(-1, 5), (0, -1), (0, len(DATA) + 1), (len(DATA), 1)])
 def test_a_range_outside_is_the_callers_mistake(source: FileSource, offset: int, length: int) -> None:
     """A range that leaves the file raises instead of coming back short."""
     with pytest.raises(ValueError, match="lie outside"):
-        source.read(offset, length)
+        sent(source, offset, length)
 
 
 def test_a_longer_file_has_changed(source: FileSource, path: Path) -> None:
@@ -52,50 +53,50 @@ def test_a_longer_file_has_changed(source: FileSource, path: Path) -> None:
     with path.open("ab") as file:
         file.write(b"!")
     with pytest.raises(SourceChanged):
-        source.read(0, 10)
+        sent(source, 0, 10)
 
 
 def test_a_shorter_file_has_changed(source: FileSource, path: Path) -> None:
     """A truncated file is noticed, wherever the read was to be."""
     os.truncate(path, 100)
     with pytest.raises(SourceChanged):
-        source.read(0, 10)
+        sent(source, 0, 10)
 
 
 def test_a_touched_file_has_changed(source: FileSource, path: Path) -> None:
     """Another modification time is another file, even with the same size."""
     os.utime(path, ns=(0, 12345))
     with pytest.raises(SourceChanged):
-        source.read(0, 10)
+        sent(source, 0, 10)
 
 
-@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize(("when", "noticed"), [("before", "became shorter"), ("after", "was changed")])
 def test_a_change_during_the_read_is_noticed(
-    when: str, source: FileSource, path: Path, monkeypatch: pytest.MonkeyPatch
+    when: str, noticed: str, source: FileSource, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What changes between the first look and the last byte is not handed out."""
-    pread = os.pread
+    preadv = os.preadv
 
-    def meddle(fd: int, length: int, offset: int) -> bytes:
+    def meddle(fd: int, buffers: Sequence[memoryview], offset: int) -> int:
         if when == "before":
             os.truncate(path, 5)
-        data = pread(fd, length, offset)
+        have = preadv(fd, buffers, offset)
         os.truncate(path, 5)
-        return data
+        return have
 
-    monkeypatch.setattr(os, "pread", meddle)
-    with pytest.raises(SourceChanged):
-        source.read(0, 10)
+    monkeypatch.setattr(os, "preadv", meddle)
+    with pytest.raises(SourceChanged, match=noticed):
+        sent(source, 0, 10)
 
 
 def test_short_reads_are_continued(source: FileSource, monkeypatch: pytest.MonkeyPatch) -> None:
     """A network share may hand out less than asked for: the rest is fetched."""
-    pread = os.pread
-    monkeypatch.setattr(os, "pread", lambda fd, length, offset: pread(fd, min(length, 7), offset))
-    assert source.read(3, 100) == DATA[3:103]
+    preadv = os.preadv
+    monkeypatch.setattr(os, "preadv", lambda fd, buffers, offset: preadv(fd, [buffers[0][:7]], offset))
+    assert sent(source, 3, 100) == DATA[3:103]
 
 
 def test_a_renamed_file_is_the_same(source: FileSource, path: Path) -> None:
     """Filing moves the file while it may still be open: its content has not changed."""
     path.rename(path.with_name("moved.zip"))
-    assert source.read(0, 10) == DATA[:10]
+    assert sent(source, 0, 10) == DATA[:10]

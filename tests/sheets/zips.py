@@ -15,7 +15,7 @@ from pathlib import Path
 from hypothesis import strategies as st
 
 from omrwatchd.sheets.archive import Archive, read_archive
-from omrwatchd.sheets.source import FileSource, Source
+from omrwatchd.sheets.source import FileSource
 
 
 class Pipe:
@@ -109,10 +109,6 @@ def read(data: bytes) -> Archive:
 def source_of(fd: int) -> FileSource:
     status = os.fstat(fd)
     return FileSource(fd, status.st_size, status.st_mtime_ns)
-
-
-def whole(source: Source) -> bytes:
-    return source.read(0, source.size)
 
 
 def unzip_test(path: Path) -> None:
