@@ -49,16 +49,20 @@ def test_a_range_outside_is_the_callers_mistake(source: FileSource, offset: int,
 
 
 def test_a_longer_file_has_changed(source: FileSource, path: Path) -> None:
-    """A byte appended after the inspection is noticed at the next read."""
+    """A byte appended after the inspection is noticed at the next read, whatever the file's time says."""
+    seen = path.stat()
     with path.open("ab") as file:
         file.write(b"!")
+    os.utime(path, ns=(seen.st_atime_ns, seen.st_mtime_ns))
     with pytest.raises(SourceChanged):
         sent(source, 0, 10)
 
 
 def test_a_shorter_file_has_changed(source: FileSource, path: Path) -> None:
-    """A truncated file is noticed, wherever the read was to be."""
+    """A truncated file is noticed, wherever the read was to be and whatever the file's time says."""
+    seen = path.stat()
     os.truncate(path, 100)
+    os.utime(path, ns=(seen.st_atime_ns, seen.st_mtime_ns))
     with pytest.raises(SourceChanged):
         sent(source, 0, 10)
 
