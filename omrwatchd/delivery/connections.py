@@ -44,6 +44,7 @@ class Connections(httpx.BaseTransport):
         networks = [make_network() for _ in range(at_most)]
         self._seats = [_Seat(make_pool(network), network) for network in networks]
         self._free = list(self._seats)
+        self._new: set[_Seat] = set()
         self._changed = threading.Condition()
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
@@ -77,11 +78,22 @@ class Connections(httpx.BaseTransport):
                 raise httpcore.PoolTimeout
             best = max(self._free, key=lambda seat: seat.network.rate)
             self._free.remove(best)
+            if not best.network.rate:
+                self._new.add(best)
+                self._make_room()
             return best
+
+    def _make_room(self) -> None:
+        """The connections that fill the line leave the new ones their share of it."""
+        busy = [seat for seat in self._seats if seat not in self._free]
+        known = [seat for seat in busy if seat not in self._new]
+        for seat in known:
+            seat.network.leave_room(len(known) / len(busy))
 
     def _give(self, seat: _Seat) -> None:
         with self._changed:
             self._free.append(seat)
+            self._new.discard(seat)
             self._changed.notify()
 
     def close(self) -> None:

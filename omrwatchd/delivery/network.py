@@ -66,6 +66,11 @@ class WatchedNetwork(httpcore.NetworkBackend):
         """How fast TCP sends on the latest connection now, in bytes a second; 0: there is none any more."""
         return 0 if self._latest is None else self._latest.rate
 
+    def leave_room(self, share: float) -> None:
+        """Have the latest connection send with no more than this share of its rate, for a while."""
+        if self._latest is not None:
+            self._latest.room.leave(share)
+
     def connect_tcp(
         self,
         host: str,

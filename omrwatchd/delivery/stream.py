@@ -11,7 +11,6 @@ import os
 import select
 import socket
 import ssl
-import struct
 import time
 import typing
 from collections.abc import Iterable, Iterator
@@ -19,7 +18,9 @@ from collections.abc import Iterable, Iterator
 import httpcore
 
 from omrwatchd.delivery.handover import Handover
+from omrwatchd.delivery.room import Room
 from omrwatchd.delivery.sockets import Sockets
+from omrwatchd.delivery.tcp import fill_segments, is_paced, pace_of, wait_for_room
 from omrwatchd.sheets.source import FileRange, SourceChanged
 
 _EARLY_ANSWER_BYTES = 64 * 1024
@@ -32,9 +33,6 @@ _KERNEL_SECONDS = 1.0
 _BLOCK_BYTES = 512 * 1024
 _READS_OF_AN_ANSWER = 10
 """How many read timeouts a whole answer may take: some servers send spaces to keep a proxy patient."""
-_TCP_INFO = struct.Struct("@B103xQ")
-"""Of struct tcp_info (linux/tcp.h): tcpi_state, and tcpi_pacing_rate."""
-_TCP_ESTABLISHED = 1
 _INTERIM = b"HTTP/1.1 1"
 _EARLY = "the server answered before it had the whole body"
 
@@ -49,9 +47,10 @@ class WatchedStream(httpcore.NetworkStream):
         handover: Handover,
         *,
         handle: socket.socket | None = None,
+        room: Room | None = None,
         nested: bool = False,
     ) -> None:
-        """``handle``: that of the connection where it is none of its own, but TLS over one.
+        """``handle`` and ``room``: those of the connection where it is none of its own, but TLS over one.
 
         ``nested``: TLS within the TLS of a proxy, which only ``inner`` knows how to speak.
         """
@@ -69,6 +68,7 @@ class WatchedStream(httpcore.NetworkStream):
         self._kernel_waits: float | None = None
         self._paced: bool | None = None
         self._handle = handle or sockets.add(self._sock)
+        self.room = room or Room(self._handle)
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         """``timeout`` (seconds) is for each step; an answer that comes in drops for ever is ended as well."""
@@ -108,6 +108,7 @@ class WatchedStream(httpcore.NetworkStream):
             self._handover.taken = True  # perhaps
             for block in blocks:
                 self._inner.write(bytes(block), timeout)
+                self.room.take_back()
             return
         taken = False
         left = self._wait_in_kernel(timeout)
@@ -124,6 +125,7 @@ class WatchedStream(httpcore.NetworkStream):
                     raise httpcore.WriteError(str(error)) from error
                 if not taken:
                     self._handover.taken = taken = True
+                self.room.take_back()
                 rest = rest[sent:]
 
     def _send_read(self, owed: FileRange, timeout: float | None) -> None:
@@ -135,19 +137,19 @@ class WatchedStream(httpcore.NetworkStream):
 
     @contextlib.contextmanager
     def _full_segments(self) -> Iterator[None]:
-        """Have TCP fill its segments (TCP_CORK, tcp(7)): TLS hands over records of 16 KiB, one by one."""
-        self._cork(1)
+        """Have TCP fill its segments: TLS hands over records of 16 KiB, one by one."""
+        self._fill_segments(True)
         try:
             yield
         finally:
-            self._cork(0)
+            self._fill_segments(False)
 
-    def _cork(self, corked: int) -> None:
+    def _fill_segments(self, fill: bool) -> None:
         with contextlib.suppress(OSError):  # a connection that has gone says so where it is written to
-            if self._paced is None:
-                self._paced = self._nested or _is_paced(self._sock)
+            if self._paced is None:  # by BBR filled segments cost time and work
+                self._paced = self._nested or is_paced(self._sock)
             if not self._paced:
-                self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, corked)
+                fill_segments(self._sock, fill)
 
     def _send_file(self, owed: FileRange, timeout: float | None) -> None:
         """Left to the kernel, the waiting too: four lanes would fight for each turn that Python takes.
@@ -169,9 +171,10 @@ class WatchedStream(httpcore.NetworkStream):
                 raise SourceChanged("the file became shorter while it was read")
             owed = owed.behind(sent)
             self._handover.taken = True
+            self.room.take_back()
 
     def _wait_in_kernel(self, timeout: float | None) -> float | None:
-        """Have sends block for a while when no byte is taken (SO_SNDTIMEO, socket(7)).
+        """Have sends block for a while when no byte is taken (SO_SNDTIMEO).
 
         What is left of ``timeout`` (seconds; None: no limit) when a send has waited in vain.
 
@@ -184,9 +187,7 @@ class WatchedStream(httpcore.NetworkStream):
                 self._sock.settimeout(seconds)
                 os.set_blocking(self._sock.fileno(), True)
             if self._kernel_waits != seconds:
-                whole, rest = divmod(seconds, 1)
-                limit = struct.pack("@ll", int(whole), int(rest * 1_000_000))
-                self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
+                wait_for_room(self._sock, seconds)
                 self._kernel_waits = seconds
         except OSError as error:
             raise httpcore.WriteError(str(error)) from error
@@ -235,12 +236,8 @@ class WatchedStream(httpcore.NetworkStream):
     @property
     def rate(self) -> int:
         """How fast TCP would send now, in bytes a second; 0: the connection has ended, on either side."""
-        try:
-            told = self._handle.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO.size)
-        except OSError:
-            return 0
-        state, rate = _TCP_INFO.unpack(told)
-        return rate if state == _TCP_ESTABLISHED else 0
+        pace = pace_of(self._handle)
+        return 0 if pace is None else pace.sending_rate
 
     def close(self) -> None:
         self._sockets.discard(self._handle)
@@ -254,7 +251,9 @@ class WatchedStream(httpcore.NetworkStream):
         except BaseException:
             self._sockets.discard(self._handle)
             raise
-        return WatchedStream(inner, self._sockets, self._handover, handle=self._handle, nested=self._is_tls)
+        return WatchedStream(
+            inner, self._sockets, self._handover, handle=self._handle, room=self.room, nested=self._is_tls
+        )
 
     def get_extra_info(self, info: str) -> typing.Any:
         return self._inner.get_extra_info(info)
@@ -275,8 +274,3 @@ def _poll(sock: socket.socket, events: int, timeout: float | None) -> int:
     poll.register(sock, events)
     found = poll.poll(None if timeout is None else timeout * 1000)
     return found[0][1] if found else 0
-
-
-def _is_paced(sock: socket.socket) -> bool:
-    """Whether TCP spreads what it sends over time (BBR): filled segments cost time and work there."""
-    return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16).startswith(b"bbr")

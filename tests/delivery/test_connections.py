@@ -6,18 +6,28 @@ import contextlib
 import os
 import select
 import socket
+import struct
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
+import httpcore
+import httpx
 import pytest
 
+from omrwatchd.delivery import room
 from omrwatchd.delivery.client import Client, RequestLost
+from omrwatchd.delivery.connections import Connections
 from omrwatchd.delivery.faults import Lost
+from omrwatchd.delivery.handover import Handover
+from omrwatchd.delivery.network import WatchedNetwork
+from omrwatchd.delivery.sockets import Sockets
 from omrwatchd.settings import Server, Upload
 from tests.waiting import until
 
 SO_MAX_PACING_RATE = 47
+NO_LIMIT = 2**64 - 1
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 
 
@@ -156,3 +166,88 @@ def test_a_request_that_finds_no_connection_free_waits_for_one_and_then_says_so(
         host.may_answer.set()
         assert [answer.result() for answer in [*under_way, waiting]] == [200] * 4
     assert len(host.connections) == 3
+
+
+class Controlled(WatchedNetwork):
+    """Connections of one congestion control, whatever this machine's is."""
+
+    def __init__(self, control: bytes) -> None:
+        super().__init__(Sockets(), Handover())
+        self._control = control
+
+    def connect_tcp(
+        self, host: str, port: int, *_ignored: object, **_named: object
+    ) -> httpcore.NetworkStream:
+        options = [(socket.IPPROTO_TCP, socket.TCP_CONGESTION, self._control)]
+        return super().connect_tcp(host, port, 5, socket_options=options)
+
+
+@contextlib.contextmanager
+def controlled(host: Host, control: bytes) -> Iterator[httpx.Client]:
+    known = Path("/proc/sys/net/ipv4/tcp_available_congestion_control").read_text().split()
+    if control.decode() not in known:
+        pytest.skip(f"this kernel has no {control.decode()}")
+    server = Server(base_url=f"http://127.0.0.1:{host.port}")
+    with httpx.Client(transport=Connections(server, 4, lambda: Controlled(control))) as client:
+        yield client
+
+
+def limit_of(port: int, host: Host) -> int:
+    """Bytes a second that TCP is allowed at most on this connection."""
+    with our_end(port, host) as sock:
+        return int(struct.unpack("@L", sock.getsockopt(socket.SOL_SOCKET, SO_MAX_PACING_RATE, 8))[0])
+
+
+def limits_beside_new_ones(host: Host, control: bytes) -> list[int]:
+    """Of a connection that knows the line: alone, beside a new one, beside two; and when it sends again."""
+    with controlled(host, control) as client, ThreadPoolExecutor(3) as pool:
+        address = f"http://127.0.0.1:{host.port}"
+        client.get(address)
+        known = host.asked[0]
+        host.may_answer.clear()
+        limits, under_way = [], []
+        for count in range(2, 5):
+            under_way.append(pool.submit(client.get, address))
+            until(lambda so_many=count: len(host.asked) == so_many)  # type: ignore[misc]
+            limits.append(limit_of(known, host))
+        assert host.asked[1] == known
+        assert len(host.connections) == 3
+        host.may_answer.set()
+        for answer in under_way:
+            answer.result()
+        for other in set(host.asked) - {known}:
+            slow_down(other, host, 1)
+        client.get(address)
+        assert host.asked[-1] == known
+        return [*limits, limit_of(known, host)]
+
+
+def test_who_knows_the_line_leaves_new_connections_their_share_for_a_while(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, "SHORTEST_ROUND_TRIP", 0.0)
+    monkeypatch.setattr(room, "ROUND_TRIPS", 10**9)
+    alone, beside_one, beside_two, meanwhile = limits_beside_new_ones(host, b"reno")
+    assert alone == NO_LIMIT
+    assert 0 < beside_one < 100e9
+    assert abs(3 * beside_two - 2 * beside_one) <= 5
+    assert meanwhile == beside_two
+
+
+def test_room_is_taken_back(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "SHORTEST_ROUND_TRIP", 0.0)
+    monkeypatch.setattr(room, "ROUND_TRIPS", 0)
+    _, beside_one, beside_two, again = limits_beside_new_ones(host, b"reno")
+    assert max(beside_one, beside_two) < NO_LIMIT
+    assert again == NO_LIMIT
+
+
+def test_nearby_no_room_is_left(host: Host) -> None:
+    """A new connection finds its share in no time there."""
+    assert set(limits_beside_new_ones(host, b"reno")) == {NO_LIMIT}
+
+
+def test_bbr_needs_no_room(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It finds its share by itself, and what is limited would forget its own."""
+    monkeypatch.setattr(room, "SHORTEST_ROUND_TRIP", 0.0)
+    assert set(limits_beside_new_ones(host, b"bbr")) == {NO_LIMIT}
