@@ -1,12 +1,12 @@
 """Uploads over a long line: the whole daemon beside curl's four-way, TLS, 0.5 s of server time a chunk.
 
-    python -m benchmarks.line [--bytes 1073741824] [--rounds 5] [--folder DIR]
+    python -m benchmarks.line [--bytes 1073741824] [--rounds 5] [--folder DIR] [--tcp cubic bbr]
 
 Two lines are emulated in user space (wire/link.c): one of 500 Mbit/s, and one that gives each connection
-100 Mbit/s. Both have a round trip of 40 ms. As root. Seconds are taken at the server, from the first
-request's head to the last answer. A round lasts longer than connections are kept, so the daemon, too,
-begins each with new ones; for the next file it has them. The goodput that a line can carry is its rate
-less the headers of TCP and IP.
+100 Mbit/s. Both have a round trip of 40 ms, and are run by each congestion control of TCP that is asked for.
+As root. Seconds are taken at the server, from the first request's head to the last answer. A round lasts
+longer than connections are kept, so the daemon, too, begins each with new ones; for the next file it has
+them. The goodput that a line can carry is its rate less the headers of TCP and IP.
 """
 
 from __future__ import annotations
@@ -56,9 +56,15 @@ LINES = (
 )
 
 
-def measure(line: Line, size: int, rounds: int, folder: Path) -> None:
+def measure(line: Line, control: str, size: int, rounds: int, folder: Path) -> None:
     with (
-        Link(folder, bits=line.bits, delay_ms=ONE_WAY_MS, connection_bits=line.connection_bits) as link,
+        Link(
+            folder,
+            bits=line.bits,
+            delay_ms=ONE_WAY_MS,
+            connection_bits=line.connection_bits,
+            congestion_control=control,
+        ) as link,
         Sink(folder, server_seconds=SERVER_SECONDS, address=SERVER, within=link.server) as sink,
         Daemon(folder / "usual", sink.tls, sink.ca, within=link.client) as usual,
         Daemon(folder / "small", sink.tls, sink.ca, within=link.client, more=SMALL_EDGES) as small,
@@ -83,9 +89,9 @@ def measure(line: Line, size: int, rounds: int, folder: Path) -> None:
                 seen = sink.stats()
                 assert seen["batches"] == 1, f"{name}: {seen}"
                 seconds[name].append(seen["seconds"])
-                print(f"{line.name} {number} {name}: {seen['seconds']:.2f} s", file=sys.stderr)
+                print(f"{line.name} {control} {number} {name}: {seen['seconds']:.2f} s", file=sys.stderr)
         print(f"\n{line.name}, a round trip of {link.round_trip_ms(sink.plain):.1f} ms as measured, ", end="")
-        print(f"TCP by {link.congestion_control()}: ", end="")
+        print(f"TCP by {control}: ", end="")
         print(f"{size:,} bytes, medians of {rounds} interleaved rounds\n")
     table(line, size, seconds)
 
@@ -110,11 +116,13 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--folder", type=Path, help="where the files are made; default: a temporary folder")
     parser.add_argument("--line", type=int, nargs="*", choices=range(len(LINES)), default=range(len(LINES)))
+    parser.add_argument("--tcp", nargs="*", default=["cubic"], help="congestion controls; default: Linux's")
     asked = parser.parse_args()
     needed()
     for line in [LINES[number] for number in asked.line]:
-        with tempfile.TemporaryDirectory(prefix="line-", dir=asked.folder) as folder:
-            measure(line, asked.bytes, asked.rounds, Path(folder))
+        for control in asked.tcp:
+            with tempfile.TemporaryDirectory(prefix="line-", dir=asked.folder) as folder:
+                measure(line, control, asked.bytes, asked.rounds, Path(folder))
 
 
 if __name__ == "__main__":

@@ -22,8 +22,20 @@ class Link:
     (tcp_no_metrics_save), and have buffers as a machine of today has.
     """
 
-    def __init__(self, folder: Path, *, bits: float, delay_ms: float, connection_bits: float = 0) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        bits: float,
+        delay_ms: float,
+        connection_bits: float = 0,
+        congestion_control: str = "cubic",
+    ) -> None:
         """``delay_ms`` is of one way, ``connection_bits`` (a second) a cap for each connection; 0: none."""
+        known = Path("/proc/sys/net/ipv4/tcp_available_congestion_control").read_text().split()
+        if congestion_control not in known:
+            sys.exit(f"No congestion control {congestion_control} here: modprobe tcp_{congestion_control}")
+        self._congestion_control = congestion_control
         if os.geteuid() != 0 or shutil.which("ip") is None:
             sys.exit("The long line needs root and ip(8): apt-get install iproute2")
         self._names = {side: f"omrw-{side}-{os.getpid()}" for side in ("server", "client")}
@@ -54,6 +66,7 @@ class Link:
             # a burst of 64 KiB would be dropped whole; on the wire it is many packets
             (*run, "ip", "link", "set", device, "mtu", "1500", "gso_max_size", "16000", "up"),
             (*run, "ip", "address", "add", own, "peer", other, "dev", device),
+            (*run, "sysctl", "-qw", f"net.ipv4.tcp_congestion_control={self._congestion_control}"),
             (*run, "sysctl", "-qw", "net.ipv4.tcp_no_metrics_save=1"),
             (*run, "sysctl", "-qw", "net.ipv4.tcp_rmem=4096 131072 16777216"),
             (*run, "sysctl", "-qw", "net.ipv4.tcp_wmem=4096 131072 16777216"),
@@ -68,11 +81,6 @@ class Link:
             for _ in range(9)
         ]
         return statistics.median(took) * 1000
-
-    def congestion_control(self) -> str:
-        """Which one the client's TCP uses: this machine's; a namespace may not always choose another."""
-        command = [*self.client, "cat", "/proc/sys/net/ipv4/tcp_congestion_control"]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
     def __enter__(self) -> Link:
         return self
