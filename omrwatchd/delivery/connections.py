@@ -76,9 +76,13 @@ class Connections(httpx.BaseTransport):
         with self._changed:
             if not self._changed.wait_for(lambda: self._free, timeout):
                 raise httpcore.PoolTimeout
-            best = max(self._free, key=lambda seat: seat.network.rate)
+            rates = {seat: seat.network.rate for seat in self._free}
+            for seat, rate in rates.items():
+                if not rate:
+                    seat.pool.close()  # our end of what the server has ended
+            best = max(self._free, key=rates.__getitem__)
             self._free.remove(best)
-            if not best.network.rate:
+            if not rates[best]:
                 self._new.add(best)
                 self._make_room()
             return best

@@ -106,7 +106,7 @@ def our_end(port: int, host: Host) -> socket.socket:
             if found.getsockname()[1] == port and found.getpeername()[1] == host.port:
                 return found
             found.close()
-    raise AssertionError(f"no socket here has port {port}")
+    raise LookupError(f"no socket here has port {port}")
 
 
 def slow_down(port: int, host: Host, rate: int) -> None:
@@ -131,7 +131,7 @@ def test_a_request_takes_the_connection_on_which_tcp_sends_fastest(host: Host, c
 def test_a_living_connection_is_taken_rather_than_one_that_the_server_has_ended(
     host: Host, client: Client
 ) -> None:
-    """However fast it was; so nothing is sent in vain, and there is no new handshake."""
+    """However fast it was: no new handshake; and our end of the other is closed as well."""
     lives, ended = open_side_by_side(host, client, 2)
     slow_down(lives, host, 1000)
     host.connections[ended].shutdown(socket.SHUT_RDWR)
@@ -140,6 +140,8 @@ def test_a_living_connection_is_taken_rather_than_one_that_the_server_has_ended(
     ask(client)
     assert host.asked == [lives]
     assert len(host.connections) == 2
+    with pytest.raises(LookupError):
+        our_end(ended, host)
 
 
 def test_a_connection_is_free_again_after_each_request_that_failed(host: Host, client: Client) -> None:
