@@ -6,6 +6,7 @@ import contextlib
 import os
 import select
 import socket
+import stat
 import struct
 import threading
 from collections.abc import Iterator
@@ -101,11 +102,12 @@ def open_side_by_side(host: Host, client: Client, count: int) -> list[int]:
 def our_end(port: int, host: Host) -> socket.socket:
     """A handle to this process's socket that has this port."""
     for name in os.listdir("/proc/self/fd"):
-        with contextlib.suppress(OSError):
-            found = socket.socket(fileno=os.dup(int(name)))
-            if found.getsockname()[1] == port and found.getpeername()[1] == host.port:
-                return found
-            found.close()
+        with contextlib.suppress(OSError), contextlib.ExitStack() as unwanted:
+            if stat.S_ISSOCK(os.stat(f"/proc/self/fd/{name}").st_mode):
+                found = unwanted.enter_context(socket.socket(fileno=os.dup(int(name))))
+                if found.getsockname()[1] == port and found.getpeername()[1] == host.port:
+                    unwanted.pop_all()
+                    return found
     raise LookupError(f"no socket here has port {port}")
 
 
