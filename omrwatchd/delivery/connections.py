@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 import threading
+import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -23,12 +24,24 @@ KEEPALIVE_SECONDS = 60.0
 _SOCKS = ("socks5", "socks5h")
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class _Seat:
     """The place of one connection: a pool of httpcore's that has no more, and the network it is made by."""
 
     pool: httpcore.ConnectionPool
     network: WatchedNetwork
+    idle_since: float = 0.0
+
+    def rate(self) -> int:
+        """How fast TCP sends on its connection now, in bytes a second; 0: there is none that may be used.
+
+        Our end of one that the server has ended, or that was idle for too long, is closed here.
+        """
+        rate = self.network.rate
+        if not rate or time.monotonic() - self.idle_since > KEEPALIVE_SECONDS:
+            self.pool.close()
+            return 0
+        return rate
 
 
 class Connections(httpx.BaseTransport):
@@ -76,10 +89,7 @@ class Connections(httpx.BaseTransport):
         with self._changed:
             if not self._changed.wait_for(lambda: self._free, timeout):
                 raise httpcore.PoolTimeout
-            rates = {seat: seat.network.rate for seat in self._free}
-            for seat, rate in rates.items():
-                if not rate:
-                    seat.pool.close()  # our end of what the server has ended
+            rates = {seat: seat.rate() for seat in self._free}
             best = max(self._free, key=rates.__getitem__)
             self._free.remove(best)
             if not rates[best]:
@@ -96,6 +106,7 @@ class Connections(httpx.BaseTransport):
 
     def _give(self, seat: _Seat) -> None:
         with self._changed:
+            seat.idle_since = time.monotonic()
             self._free.append(seat)
             self._new.discard(seat)
             self._changed.notify()
@@ -127,7 +138,6 @@ def _pools(server: Server) -> Callable[[httpcore.NetworkBackend], httpcore.Conne
     options: dict[str, Any] = {
         "ssl_context": tls_context(server),
         "max_connections": 1,
-        "keepalive_expiry": KEEPALIVE_SECONDS,
         "http1": True,
         "http2": False,
         "retries": 0,

@@ -17,7 +17,7 @@ import httpcore
 import httpx
 import pytest
 
-from omrwatchd.delivery import room
+from omrwatchd.delivery import connections, room
 from omrwatchd.delivery.client import Client, RequestLost
 from omrwatchd.delivery.connections import Connections
 from omrwatchd.delivery.faults import Lost
@@ -146,6 +146,19 @@ def test_a_living_connection_is_taken_rather_than_one_that_the_server_has_ended(
         our_end(ended, host)
 
 
+def test_a_connection_that_was_idle_for_long_is_a_new_one(
+    host: Host, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Servers and the boxes between end such connections without a word."""
+    monkeypatch.setattr(connections, "KEEPALIVE_SECONDS", -1.0)
+    (old,) = open_side_by_side(host, client, 1)
+    ask(client)
+    assert old not in host.asked
+    assert len(host.connections) == 2
+    with pytest.raises(LookupError):
+        our_end(old, host)
+
+
 def test_a_connection_is_free_again_after_each_request_that_failed(host: Host, client: Client) -> None:
     host.hangs_up = True
     for _ in range(7):
@@ -200,6 +213,37 @@ def limit_of(port: int, host: Host) -> int:
     """Bytes a second that TCP is allowed at most on this connection."""
     with our_end(port, host) as sock:
         return int(struct.unpack("@L", sock.getsockopt(socket.SOL_SOCKET, SO_MAX_PACING_RATE, 8))[0])
+
+
+def test_a_connection_made_anew_after_a_long_rest_gets_its_share_as_well(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next file after an hour: what is left of the connections before counts for nothing."""
+    monkeypatch.setattr(room, "SHORTEST_ROUND_TRIP", 0.0)
+    monkeypatch.setattr(room, "ROUND_TRIPS", 10**9)
+    with controlled(host, b"reno") as client, ThreadPoolExecutor(2) as pool:
+        address = f"http://127.0.0.1:{host.port}"
+
+        def ask_side_by_side() -> int:
+            """The limit of the one that was asked first, when both are under way."""
+            host.may_answer.clear()
+            answers = []
+            for count in (1, 2):
+                answers.append(pool.submit(client.get, address))
+                until(lambda so_many=count: len(host.asked) == so_many)  # type: ignore[misc]
+            limit = limit_of(host.asked[0], host)
+            host.may_answer.set()
+            for answer in answers:
+                answer.result()
+            host.asked.clear()
+            return limit
+
+        ask_side_by_side()
+        with monkeypatch.context() as rest:
+            rest.setattr(connections, "KEEPALIVE_SECONDS", -1.0)
+            client.get(address)
+        host.asked.clear()
+        assert ask_side_by_side() < NO_LIMIT
 
 
 def limits_beside_new_ones(host: Host, control: bytes) -> list[int]:
