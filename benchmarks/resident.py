@@ -8,9 +8,11 @@ The daemon is the whole one, as a process; the server is the sink of compiled co
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import signal
 import socket
+import sqlite3
 import statistics
 import subprocess
 import sys
@@ -95,7 +97,10 @@ def _both(seconds: list[float]) -> tuple[str, str]:
 
 
 def idle(folder: Path, rounds: int) -> None:
-    """A minute with 10,000 files waiting outside a full queue; then one with nothing at all."""
+    """A minute with 10,000 files waiting outside a full queue; then one with nothing at all.
+
+    Beside it a bare loop that wakes as often: what is slow after each rest is so on that machine.
+    """
     del rounds
     row("idling for a minute", "% of a core", "bytes to disk", "writing calls")
     row("---", "---:", "---:", "---:")
@@ -108,10 +113,21 @@ def idle(folder: Path, rounds: int) -> None:
                     fill(own, daemon, files)
                 time.sleep(10)  # what the last file set going
                 cpu, (disk, calls) = daemon.cpu(), daemon.writes()
-                time.sleep(IDLE_SECONDS)
+                bare = bare_loop(own / "state" / "queue.db")
                 used, (disk_now, calls_now) = daemon.cpu() - cpu, daemon.writes()
             row(name, f"{used / IDLE_SECONDS:.3%}", disk_now - disk, calls_now - calls)
+            row("a bare loop beside it", f"{bare / IDLE_SECONDS:.3%}", "", "")
     row("limit", "0.100%", "0", "")
+
+
+def bare_loop(database: Path) -> float:
+    """CPU seconds of this thread, which asks the queue once a second whether it was changed, and no more."""
+    with contextlib.closing(sqlite3.connect(database)) as queue:
+        end, used = time.monotonic() + IDLE_SECONDS, time.thread_time()
+        while time.monotonic() < end:
+            queue.execute("PRAGMA data_version").fetchone()
+            time.sleep(1)
+        return time.thread_time() - used
 
 
 def fill(own: Path, daemon: Daemon, files: int) -> None:

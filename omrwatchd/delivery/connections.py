@@ -32,16 +32,10 @@ class _Seat:
     network: WatchedNetwork
     idle_since: float = 0.0
 
-    def rate(self) -> int:
-        """How fast TCP sends on its connection now, in bytes a second; 0: there is none that may be used.
-
-        Our end of one that the server has ended, or that was idle for too long, is closed here.
-        """
-        rate = self.network.rate
-        if not rate or time.monotonic() - self.idle_since > KEEPALIVE_SECONDS:
+    def tidy(self) -> None:
+        """Close our end of a connection that the server has ended, or that was idle for too long."""
+        if not self.network.rate or time.monotonic() - self.idle_since > KEEPALIVE_SECONDS:
             self.pool.close()
-            return 0
-        return rate
 
 
 class Connections(httpx.BaseTransport):
@@ -89,7 +83,9 @@ class Connections(httpx.BaseTransport):
         with self._changed:
             if not self._changed.wait_for(lambda: self._free, timeout):
                 raise httpcore.PoolTimeout
-            rates = {seat: seat.rate() for seat in self._free}
+            for seat in self._free:
+                seat.tidy()
+            rates = {seat: seat.network.rate for seat in self._free}
             best = max(self._free, key=rates.__getitem__)
             self._free.remove(best)
             if not rates[best]:
