@@ -11,7 +11,6 @@ import contextlib
 import math
 import socket
 import threading
-import time
 
 from omrwatchd.delivery.tcp import is_paced, pace_of, send_at_most
 
@@ -29,7 +28,7 @@ class Room:
         self._sock = sock
         self._lock = threading.Lock()
         self._usual = 0
-        self._until: float | None = None
+        self._over: threading.Timer | None = None
 
     def leave(self, share: float) -> None:
         """Send with no more than this share of the latest rate, until the new ones know the line."""
@@ -39,15 +38,17 @@ class Room:
                 return
             if is_paced(self._sock):  # BBR finds its share by itself, and forgets it under such a limit
                 return
-            if self._until is None:
+            if self._over is None:
                 self._usual = pace.delivery_rate
-            self._until = time.monotonic() + ROUND_TRIPS * pace.round_trip
+            else:
+                self._over.cancel()
             send_at_most(self._sock, math.ceil(share * self._usual))
+            # no send may have to end for it: under the limit it could take as long as a stall
+            self._over = threading.Timer(ROUND_TRIPS * pace.round_trip, self._take_back)
+            self._over.daemon = True
+            self._over.start()
 
-    def take_back(self) -> None:
-        """Send as TCP likes again when it is time; to be called again and again."""
-        if self._until is None or time.monotonic() < self._until:
-            return
+    def _take_back(self) -> None:
         with self._lock, contextlib.suppress(OSError):
-            self._until = None
+            self._over = None
             send_at_most(self._sock, None)

@@ -108,7 +108,6 @@ class WatchedStream(httpcore.NetworkStream):
             self._handover.taken = True  # perhaps
             for block in blocks:
                 self._inner.write(bytes(block), timeout)
-                self.room.take_back()
             return
         taken = False
         left = self._wait_in_kernel(timeout)
@@ -125,7 +124,6 @@ class WatchedStream(httpcore.NetworkStream):
                     raise httpcore.WriteError(str(error)) from error
                 if not taken:
                     self._handover.taken = taken = True
-                self.room.take_back()
                 rest = rest[sent:]
 
     def _send_read(self, owed: FileRange, timeout: float | None) -> None:
@@ -171,7 +169,6 @@ class WatchedStream(httpcore.NetworkStream):
                 raise SourceChanged("the file became shorter while it was read")
             owed = owed.behind(sent)
             self._handover.taken = True
-            self.room.take_back()
 
     def _wait_in_kernel(self, timeout: float | None) -> float | None:
         """Have sends block for a while when no byte is taken (SO_SNDTIMEO).

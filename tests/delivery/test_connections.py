@@ -246,56 +246,54 @@ def test_a_connection_made_anew_after_a_long_rest_gets_its_share_as_well(
         assert ask_side_by_side() < NO_LIMIT
 
 
-def limits_beside_new_ones(host: Host, control: bytes) -> list[int]:
-    """Of a connection that knows the line: alone, beside a new one, beside two; and when it sends again."""
-    with controlled(host, control) as client, ThreadPoolExecutor(3) as pool:
-        address = f"http://127.0.0.1:{host.port}"
-        client.get(address)
-        known = host.asked[0]
-        host.may_answer.clear()
-        limits, under_way = [], []
+def limits_beside_new_ones(host: Host, client: httpx.Client) -> tuple[int, list[int]]:
+    """The port of a connection that knows the line, and its limits: alone, beside a new one, beside two."""
+    address = f"http://127.0.0.1:{host.port}"
+    client.get(address)
+    known = host.asked[0]
+    host.may_answer.clear()
+    limits = []
+    with ThreadPoolExecutor(3) as pool:
         for count in range(2, 5):
-            under_way.append(pool.submit(client.get, address))
+            pool.submit(client.get, address)
             until(lambda so_many=count: len(host.asked) == so_many)  # type: ignore[misc]
             limits.append(limit_of(known, host))
-        assert host.asked[1] == known
-        assert len(host.connections) == 3
         host.may_answer.set()
-        for answer in under_way:
-            answer.result()
-        for other in set(host.asked) - {known}:
-            slow_down(other, host, 1)
-        client.get(address)
-        assert host.asked[-1] == known
-        return [*limits, limit_of(known, host)]
+    assert host.asked[1] == known
+    assert len(host.connections) == 3
+    return known, limits
 
 
-def test_who_knows_the_line_leaves_new_connections_their_share_for_a_while(
+def test_who_knows_the_line_leaves_new_connections_their_share(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(room, "SHORTEST_ROUND_TRIP", 0.0)
     monkeypatch.setattr(room, "ROUND_TRIPS", 10**9)
-    alone, beside_one, beside_two, meanwhile = limits_beside_new_ones(host, b"reno")
+    with controlled(host, b"reno") as client:
+        _, (alone, beside_one, beside_two) = limits_beside_new_ones(host, client)
     assert alone == NO_LIMIT
     assert 0 < beside_one < 100e9
     assert abs(3 * beside_two - 2 * beside_one) <= 5
-    assert meanwhile == beside_two
 
 
-def test_room_is_taken_back(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_room_is_left_for_a_while_alone(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether anything is sent or not."""
     monkeypatch.setattr(room, "SHORTEST_ROUND_TRIP", 0.0)
-    monkeypatch.setattr(room, "ROUND_TRIPS", 0)
-    _, beside_one, beside_two, again = limits_beside_new_ones(host, b"reno")
-    assert max(beside_one, beside_two) < NO_LIMIT
-    assert again == NO_LIMIT
+    monkeypatch.setattr(room, "ROUND_TRIPS", 50_000)  # about a second here
+    with controlled(host, b"reno") as client:
+        known, (_, beside_one, _) = limits_beside_new_ones(host, client)
+        assert beside_one < NO_LIMIT
+        until(lambda: limit_of(known, host) == NO_LIMIT, seconds=50)
 
 
 def test_nearby_no_room_is_left(host: Host) -> None:
     """A new connection finds its share in no time there."""
-    assert set(limits_beside_new_ones(host, b"reno")) == {NO_LIMIT}
+    with controlled(host, b"reno") as client:
+        assert set(limits_beside_new_ones(host, client)[1]) == {NO_LIMIT}
 
 
 def test_bbr_needs_no_room(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     """It finds its share by itself, and what is limited would forget its own."""
     monkeypatch.setattr(room, "SHORTEST_ROUND_TRIP", 0.0)
-    assert set(limits_beside_new_ones(host, b"bbr")) == {NO_LIMIT}
+    with controlled(host, b"bbr") as client:
+        assert set(limits_beside_new_ones(host, client)[1]) == {NO_LIMIT}
