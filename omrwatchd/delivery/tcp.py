@@ -9,6 +9,7 @@ from typing import NamedTuple
 _TCP_INFO = struct.Struct("@B 103x Q 36x I 8x Q")
 """Of struct tcp_info: tcpi_state, tcpi_pacing_rate, tcpi_min_rtt (µs), tcpi_delivery_rate."""
 _ESTABLISHED = 1
+_NOT_MEASURED = 0xFFFFFFFF
 _SO_MAX_PACING_RATE = 47
 _RATE = struct.Struct("@L")
 _NO_LIMIT = b"\xff" * _RATE.size
@@ -22,7 +23,7 @@ class Pace(NamedTuple):
     delivery_rate: int
     """Bytes a second that the peer has acknowledged lately."""
     round_trip: float
-    """Seconds, the shortest one lately."""
+    """Seconds, the shortest one lately; 0: none was measured yet."""
 
 
 def pace_of(sock: socket.socket) -> Pace | None:
@@ -32,7 +33,9 @@ def pace_of(sock: socket.socket) -> Pace | None:
     except OSError:
         return None
     state, sending, round_trip, delivered = _TCP_INFO.unpack(told.ljust(_TCP_INFO.size, b"\0"))
-    return Pace(sending, delivered, round_trip / 1e6) if state == _ESTABLISHED else None
+    if state != _ESTABLISHED:
+        return None
+    return Pace(sending, delivered, 0.0 if round_trip == _NOT_MEASURED else round_trip / 1e6)
 
 
 def is_paced(sock: socket.socket) -> bool:
