@@ -25,6 +25,7 @@ from omrwatchd.delivery.handover import Handover
 from omrwatchd.delivery.network import WatchedNetwork
 from omrwatchd.delivery.sockets import Sockets
 from omrwatchd.settings import Server, Upload
+from tests.delivery.listener import Listener
 from tests.waiting import until
 
 SO_MAX_PACING_RATE = 47
@@ -32,38 +33,31 @@ NO_LIMIT = 2**64 - 1
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 
 
-class Host:
+class Host(Listener):
     """Answers when it may, and knows the ports of the connections by which it was asked."""
 
     def __init__(self) -> None:
         self.asked: list[int] = []
-        self.connections: dict[int, socket.socket] = {}
         self.may_answer = threading.Event()
         self.may_answer.set()
         self.hangs_up = False
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self._listener.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
+        super().__init__()
 
-    def _accept(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                connection, (_, port) = self._listener.accept()
-                self.connections[port] = connection
-                threading.Thread(target=self._serve, args=(connection, port), daemon=True).start()
+    def handle(self, connection: socket.socket) -> None:
+        _, port = connection.getpeername()
+        while connection.recv(65536):
+            self.asked.append(port)
+            self.may_answer.wait()
+            if self.hangs_up:
+                return
+            connection.sendall(ANSWER)
 
-    def _serve(self, connection: socket.socket, port: int) -> None:
-        with connection, contextlib.suppress(OSError):
-            while connection.recv(65536):
-                self.asked.append(port)
-                self.may_answer.wait()
-                if self.hangs_up:
-                    return
-                connection.sendall(ANSWER)
+    def hang_up(self, port: int) -> None:
+        next(each for each in self.connections if each.getpeername()[1] == port).shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         self.may_answer.set()
-        self._listener.close()
+        super().close()
 
 
 @pytest.fixture
@@ -136,7 +130,7 @@ def test_a_living_connection_is_taken_rather_than_one_that_the_server_has_ended(
     """However fast it was: no new handshake; and our end of the other is closed as well."""
     lives, ended = open_side_by_side(host, client, 2)
     slow_down(lives, host, 1000)
-    host.connections[ended].shutdown(socket.SHUT_RDWR)
+    host.hang_up(ended)
     with our_end(ended, host) as sock:
         assert select.select([sock], [], [], 10)[0]
     ask(client)

@@ -33,6 +33,7 @@ from omrwatchd.settings import MIB, Server, Upload
 from omrwatchd.sheets.part import VirtualPart
 from omrwatchd.sheets.source import FileRange, FileSource, Source, SourceChanged
 from omrwatchd.sheets.split import Layout, Range
+from tests.delivery.listener import Listener
 from tests.waiting import HurriedClock, until
 
 CONTENT = os.urandom(3 * MIB + 12_345)
@@ -40,27 +41,16 @@ HEAD, TAIL = b"head\r\n", b"\r\ntail"
 ANSWER = b'HTTP/1.1 200 OK\r\nContent-Length: 18\r\n\r\n{"upload_id": "u"}'
 
 
-class Peer:
-    """A server of one thread a connection, which keeps what it was sent behind the headers."""
+class Peer(Listener):
+    """Keeps what it was sent behind the headers."""
 
     def __init__(self, serve: Callable[[socket.socket], None] | None = None) -> None:
         self.received: list[bytes] = []
-        self._connections: list[socket.socket] = []
         self._serve = serve or self._take
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self._listener.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
+        super().__init__()
 
-    def _accept(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                connection, _ = self._listener.accept()
-                self._connections.append(connection)
-                threading.Thread(target=self._handle, args=(connection,), daemon=True).start()
-
-    def _handle(self, connection: socket.socket) -> None:
-        with connection, contextlib.suppress(OSError):
-            self._serve(connection)
+    def handle(self, connection: socket.socket) -> None:
+        self._serve(connection)
 
     def _take(self, connection: socket.socket) -> None:
         while True:
@@ -70,9 +60,6 @@ class Peer:
                 body += connection.recv(length - len(body)) or fail()
             self.received.append(body)
             connection.sendall(ANSWER)
-
-    def close(self) -> None:
-        self._listener.close()
 
 
 def fail() -> bytes:
@@ -382,7 +369,7 @@ def test_answer_that_comes_before_the_end_is_told_leaves_the_connection_good(
             headers = [("Content-Length", str(len(whole)))]
             assert client.send("POST", "", headers, body(), token=None).status == 200
     assert peer.received == [whole, whole]
-    assert len(peer._connections) == 1
+    assert len(peer.connections) == 1
     peer.close()
 
 
