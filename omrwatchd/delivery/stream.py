@@ -20,7 +20,7 @@ import httpcore
 from omrwatchd.delivery.handover import Handover
 from omrwatchd.delivery.room import Room
 from omrwatchd.delivery.sockets import Sockets
-from omrwatchd.delivery.tcp import fill_segments, is_paced, pace_of, wait_for_room
+from omrwatchd.delivery.tcp import fill_segments, is_paced, let_sends_wait, pace_of
 from omrwatchd.sheets.source import FileRange, SourceChanged
 
 _EARLY_ANSWER_BYTES = 64 * 1024
@@ -184,7 +184,7 @@ class WatchedStream(httpcore.NetworkStream):
                 self._sock.settimeout(seconds)
                 os.set_blocking(self._sock.fileno(), True)
             if self._kernel_waits != seconds:
-                wait_for_room(self._sock, seconds)
+                let_sends_wait(self._sock, seconds)
                 self._kernel_waits = seconds
         except OSError as error:
             raise httpcore.WriteError(str(error)) from error

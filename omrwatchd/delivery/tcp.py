@@ -57,7 +57,7 @@ def fill_segments(sock: socket.socket, fill: bool) -> None:
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, fill)
 
 
-def wait_for_room(sock: socket.socket, seconds: float) -> None:
+def let_sends_wait(sock: socket.socket, seconds: float) -> None:
     """Let a send that blocks wait so long when no byte is taken (SO_SNDTIMEO). Raises OSError."""
     whole, rest = divmod(seconds, 1)
     limit = struct.pack("@ll", int(whole), int(rest * 1_000_000))

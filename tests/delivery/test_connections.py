@@ -209,53 +209,43 @@ def limit_of(port: int, host: Host) -> int:
         return int(struct.unpack("@L", sock.getsockopt(socket.SOL_SOCKET, SO_MAX_PACING_RATE, 8))[0])
 
 
+def limits_side_by_side(host: Host, client: httpx.Client, count: int) -> list[int]:
+    """With one request under way, two …: the limit of the connection that was asked first."""
+    host.asked.clear()
+    host.may_answer.clear()
+    limits, answers = [], []
+    with ThreadPoolExecutor(count) as pool:
+        for so_many in range(1, count + 1):
+            answers.append(pool.submit(client.get, f"http://127.0.0.1:{host.port}"))
+            until(lambda so_many=so_many: len(host.asked) == so_many)  # type: ignore[misc]
+            limits.append(limit_of(host.asked[0], host))
+        host.may_answer.set()
+        assert [answer.result().status_code for answer in answers] == [200] * count
+    return limits
+
+
+def limits_beside_new_ones(host: Host, client: httpx.Client) -> tuple[int, list[int]]:
+    """The port of a connection that knows the line, and its limits: alone, beside a new one, beside two."""
+    client.get(f"http://127.0.0.1:{host.port}")
+    known = host.asked[0]
+    limits = limits_side_by_side(host, client, 3)
+    assert host.asked[0] == known
+    assert len(host.connections) == 3
+    return known, limits
+
+
 def test_a_connection_made_anew_after_a_long_rest_gets_its_share_as_well(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The next file after an hour: what is left of the connections before counts for nothing."""
     monkeypatch.setattr(room, "SHORTEST_ROUND_TRIP", 0.0)
     monkeypatch.setattr(room, "ROUND_TRIPS", 10**9)
-    with controlled(host, b"reno") as client, ThreadPoolExecutor(2) as pool:
-        address = f"http://127.0.0.1:{host.port}"
-
-        def ask_side_by_side() -> int:
-            """The limit of the one that was asked first, when both are under way."""
-            host.may_answer.clear()
-            answers = []
-            for count in (1, 2):
-                answers.append(pool.submit(client.get, address))
-                until(lambda so_many=count: len(host.asked) == so_many)  # type: ignore[misc]
-            limit = limit_of(host.asked[0], host)
-            host.may_answer.set()
-            for answer in answers:
-                answer.result()
-            host.asked.clear()
-            return limit
-
-        ask_side_by_side()
+    with controlled(host, b"reno") as client:
+        limits_side_by_side(host, client, 2)
         with monkeypatch.context() as rest:
             rest.setattr(connections, "KEEPALIVE_SECONDS", -1.0)
-            client.get(address)
-        host.asked.clear()
-        assert ask_side_by_side() < NO_LIMIT
-
-
-def limits_beside_new_ones(host: Host, client: httpx.Client) -> tuple[int, list[int]]:
-    """The port of a connection that knows the line, and its limits: alone, beside a new one, beside two."""
-    address = f"http://127.0.0.1:{host.port}"
-    client.get(address)
-    known = host.asked[0]
-    host.may_answer.clear()
-    limits = []
-    with ThreadPoolExecutor(3) as pool:
-        for count in range(2, 5):
-            pool.submit(client.get, address)
-            until(lambda so_many=count: len(host.asked) == so_many)  # type: ignore[misc]
-            limits.append(limit_of(known, host))
-        host.may_answer.set()
-    assert host.asked[1] == known
-    assert len(host.connections) == 3
-    return known, limits
+            client.get(f"http://127.0.0.1:{host.port}")
+        assert limits_side_by_side(host, client, 2)[1] < NO_LIMIT
 
 
 def test_who_knows_the_line_leaves_new_connections_their_share(
